@@ -1,0 +1,137 @@
+// Copyright 2026 The Telemetry Gateway Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package payload
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	telemetrygatewayv1 "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
+	"github.com/telemetrygateway/telemetry/internal/limits"
+)
+
+// Label is a key and a value. It converts to topic.Attribute.
+type Label struct{ Key, Value string }
+
+// Labels are what is known of an event besides its payload.
+type Labels struct {
+	// EventID is empty when the event has none that can be read. It may be
+	// longer than limits.EventIDBytes when the event was refused for that.
+	EventID string
+	// Key names the message: the sender's identity, a slash, and the event ID
+	// with everything but plain characters escaped. Without a usable ID it ends
+	// with the slash.
+	Key string
+	// Attributes travel beside the message's data, within Pub/Sub's limits.
+	Attributes []Label
+}
+
+// private is how keys of numeric metadata begin that tell that an event
+// records private metadata of some kind.
+const private = "recordsPrivateMetadata"
+
+// senderAttributes returns the attributes that say who sent.
+func senderAttributes(s Sender) []Label {
+	attributes := []Label{{"publisher.source", s.Source}}
+	if s.ID != "" {
+		attributes = append(attributes, Label{"publisher.id", s.ID})
+	}
+	// How long a licence's ID is was up to whoever issued it.
+	if l := s.License; l != nil && l.ID != "" && len(l.ID) <= limits.AttributeValueBytes {
+		attributes = append(attributes, Label{"license.id", l.ID})
+	}
+	return attributes
+}
+
+// attributes returns the attributes of an event that breaks no rule.
+func (e *Encoder) attributes(event *telemetrygatewayv1.Event) []Label {
+	attributes := make([]Label, 0, len(e.sender)+4)
+	attributes = append(attributes, e.sender...)
+	attributes = append(attributes,
+		Label{"event.id", event.GetId()},
+		Label{"event.feature", event.GetFeature()},
+		Label{"event.action", event.GetAction()},
+		// An empty struct counts: consumers of the original rely on it.
+		Label{"event.hasPrivateMetadata", boolText(event.GetParameters().GetPrivateMetadata() != nil)},
+	)
+	var keys []string
+	for key, n := range event.GetParameters().GetMetadata() {
+		if n > 0 && strings.HasPrefix(key, private) && len(key) >= len(private)+2 &&
+			len("event.")+len(key) <= limits.AttributeKeyBytes {
+			keys = append(keys, "event."+key)
+		}
+	}
+	slices.Sort(keys)
+	for _, key := range keys[:min(len(keys), limits.Attributes-len(attributes))] {
+		attributes = append(attributes, Label{key, boolText(true)})
+	}
+	return attributes
+}
+
+func boolText(b bool) string {
+	if b {
+		return "true"
+	}
+	return "false"
+}
+
+// key returns the key of a message about the event called id.
+func (e *Encoder) key(id string) string { return e.identity + "/" + url.PathEscape(id) }
+
+// appendLabels appends the labels of a payload as a JSON object.
+func (e *Encoder) appendLabels(dst []byte, attributes []Label, receivedAt time.Time) []byte {
+	dst = append(dst, '{')
+	for _, l := range attributes {
+		dst = appendString(dst, l.Key)
+		dst = append(dst, ':')
+		dst = appendString(dst, l.Value)
+		dst = append(dst, ',')
+	}
+	dst = append(dst, `"receivedAt":"`...)
+	dst = receivedAt.UTC().AppendFormat(dst, time.RFC3339Nano)
+	dst = append(dst, '"')
+	dst = append(dst, e.trust...)
+	return append(dst, '}')
+}
+
+// messageSize returns what a message costs in a topic. The data and the key
+// are counted like attributes.
+func messageSize(data int, l Labels) int {
+	size := data + len(l.Key) + 2*limits.AttributeOverhead
+	for _, a := range l.Attributes {
+		size += len(a.Key) + len(a.Value) + limits.AttributeOverhead
+	}
+	return size
+}
+
+// appendString appends s, which is valid UTF-8, as a JSON string. It escapes
+// what protojson escapes and nothing else.
+func appendString(dst []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c >= ' ':
+			dst = append(dst, c)
+		case c == '\b':
+			dst = append(dst, `\b`...)
+		case c == '\f':
+			dst = append(dst, `\f`...)
+		case c == '\n':
+			dst = append(dst, `\n`...)
+		case c == '\r':
+			dst = append(dst, `\r`...)
+		case c == '\t':
+			dst = append(dst, `\t`...)
+		default:
+			dst = append(dst, `\u00`...)
+			dst = append(dst, hex[c>>4], hex[c&15])
+		}
+	}
+	return append(dst, '"')
+}

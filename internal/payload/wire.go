@@ -1,0 +1,126 @@
+// Copyright 2026 The Telemetry Gateway Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package payload
+
+import (
+	"fmt"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	telemetrygatewayv1 "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
+	"github.com/telemetrygateway/telemetry/internal/limits"
+)
+
+// inspect walks the wire bytes of an event before they are decoded. It names
+// the field in which they are broken, which proto.Unmarshal cannot, and refuses
+// deep nesting before memory is spent on it. unknown tells that the event has
+// fields, or fields of a wire type, that this version does not know; they are
+// no violation.
+func inspect(event []byte) (unknown bool, v *limits.Violation) {
+	v = inspectMessage(event, telemetrygatewayv1.File_telemetrygateway_v1_telemetrygateway_proto.
+		Messages().ByName("Event"), 0, &unknown)
+	return unknown, v
+}
+
+// inspectMessage walks b as a message of type md, at the given depth of objects
+// and lists of private metadata. Those are the only types that can hold
+// themselves, so their depth bounds the recursion.
+func inspectMessage(b []byte, md protoreflect.MessageDescriptor, depth int, unknown *bool) *limits.Violation {
+	switch md.FullName() {
+	case "google.protobuf.Struct", "google.protobuf.ListValue":
+		if depth++; depth > limits.Depth {
+			return &limits.Violation{Reason: limits.ReasonTooDeep, Message: fmt.Sprintf("is nested more than %d deep", limits.Depth)}
+		}
+	}
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 || num > protowire.MaxValidNumber {
+			return malformed()
+		}
+		b = b[n:]
+		field := md.Fields().ByNumber(num)
+		if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
+			return within(field, malformed())
+		}
+		value := b[:n]
+		b = b[n:]
+
+		if field == nil || typ != wireType(field.Kind()) {
+			*unknown = true
+			continue
+		}
+		switch field.Kind() {
+		case protoreflect.MessageKind:
+			content, _ := protowire.ConsumeBytes(value)
+			if v := inspectMessage(content, field.Message(), depth, unknown); v != nil {
+				return within(field, v)
+			}
+		case protoreflect.StringKind:
+			if content, _ := protowire.ConsumeBytes(value); !utf8.Valid(content) {
+				return within(field, &limits.Violation{Reason: limits.ReasonInvalidUTF8, Message: "is not valid UTF-8"})
+			}
+		}
+	}
+	return nil
+}
+
+func malformed() *limits.Violation {
+	return &limits.Violation{Reason: limits.ReasonUndecodable, Message: "is not a whole protobuf message of its type"}
+}
+
+// within puts the name of field, which may be unknown, before the path of v.
+func within(field protoreflect.FieldDescriptor, v *limits.Violation) *limits.Violation {
+	if field == nil {
+		return v
+	}
+	name := string(field.Name())
+	// The fields of a map's entries and of Google's types say nothing more.
+	if m := field.Message(); v.Field != "" && !field.IsMap() && m.FullName().Parent() != "google.protobuf" {
+		name += "." + v.Field
+	}
+	v.Field = name
+	return v
+}
+
+// wireType returns how values of a kind are written, or -1 for kinds that the
+// contract does not use: a field of such a kind counts as unknown, which loses
+// nothing.
+func wireType(k protoreflect.Kind) protowire.Type {
+	switch k {
+	case protoreflect.StringKind, protoreflect.BytesKind, protoreflect.MessageKind:
+		return protowire.BytesType
+	case protoreflect.BoolKind, protoreflect.EnumKind, protoreflect.Int32Kind, protoreflect.Int64Kind,
+		protoreflect.Uint32Kind, protoreflect.Uint64Kind:
+		return protowire.VarintType
+	case protoreflect.DoubleKind:
+		return protowire.Fixed64Type
+	}
+	return -1
+}
+
+// eventID returns the ID in the wire bytes of an event, as far as they can be
+// read, or "" if it is missing or not valid UTF-8.
+func eventID(event []byte) string {
+	var id []byte
+	for len(event) > 0 {
+		num, typ, n := protowire.ConsumeTag(event)
+		if n < 0 {
+			break
+		}
+		event = event[n:]
+		if n = protowire.ConsumeFieldValue(num, typ, event); n < 0 {
+			break
+		}
+		if num == 1 && typ == protowire.BytesType {
+			id, _ = protowire.ConsumeBytes(event)
+		}
+		event = event[n:]
+	}
+	if !utf8.Valid(id) {
+		return ""
+	}
+	return string(id)
+}
