@@ -1,0 +1,306 @@
+// Copyright 2026 The Telemetry Gateway Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/telemetrygateway/telemetry/internal/limits"
+)
+
+// A call is one request to the gateway's services, seen from below: its body.
+//
+// It stands between the network and the RPC library because only here can a
+// message be refused, or made to wait for memory, before it is in memory. It
+// follows the framing (a byte of flags, four of length, then the message) just
+// far enough to know whether the peer is between two messages or inside one.
+type call struct {
+	ctx     context.Context
+	body    io.ReadCloser
+	control *http.ResponseController
+	max     int64 // bytes of the largest message, received and decompressed
+	charge  charge
+	class   class
+
+	// enveloped is set for gRPC, gRPC-Web and streaming Connect. Other bodies
+	// are one message without a prefix, of size bytes, or -1.
+	enveloped  bool
+	compressed bool // one message without a prefix, compressed
+	size       int64
+	// introduction is set until the first message of a stream has been taken.
+	// That message is small and arrives before the sender is known.
+	introduction bool
+
+	prefix    [5]byte
+	prefixLen int
+	ahead     []byte    // what await has read and Read has not returned yet
+	left      int64     // of the message being read
+	received  int64     // of a body that is one message
+	due       time.Time // when the message being read must be complete
+	deadline  time.Time // as last set
+	err       error     // of the last Read, which all later ones return
+
+	mu       sync.Mutex
+	stopping bool
+	between  bool // no message is begun or being processed
+}
+
+// newCall takes over a request's body.
+func newCall(w http.ResponseWriter, r *http.Request, b *budget, maxBytes int64) *call {
+	t := r.Header.Get("Content-Type")
+	enc := r.Header.Get("Content-Encoding")
+	return &call{
+		ctx:        r.Context(),
+		body:       r.Body,
+		control:    http.NewResponseController(w),
+		max:        maxBytes,
+		charge:     charge{b: b},
+		enveloped:  strings.HasPrefix(t, "application/grpc") || strings.HasPrefix(t, "application/connect+"),
+		compressed: enc != "" && enc != "identity",
+		size:       r.ContentLength,
+		between:    true,
+	}
+}
+
+// introduced says that the first message has been taken and whom later ones
+// are charged to.
+func (c *call) introduced(of class) {
+	c.introduction = false
+	c.class = of
+}
+
+// done says that the message last received has been dealt with.
+func (c *call) done() {
+	c.charge.release()
+}
+
+// stop makes the call end before its next message.
+func (c *call) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopping = true
+	if c.between {
+		// Wakes a Read that waits for the next message.
+		_ = c.control.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+func (c *call) Close() error { return c.body.Close() }
+
+// await returns when the next message of a stream has begun, or never will. The
+// RPC library takes a buffer from its pool before it begins to read, and that
+// buffer may be as large as the largest message: a stream that is idle, or whose
+// message waits for memory, must not have one.
+func (c *call) await() {
+	for head := new([5]byte); len(c.ahead) < len(head) && c.err == nil; {
+		n, err := c.read(head[len(c.ahead):])
+		c.ahead = head[:len(c.ahead)+n]
+		if errors.Is(err, io.EOF) {
+			return // Read finds the end again
+		}
+		c.err = err
+	}
+}
+
+// Read returns errors with an RPC code, which the RPC library passes on.
+func (c *call) Read(p []byte) (int, error) {
+	if c.err != nil {
+		return 0, c.err
+	}
+	if len(c.ahead) > 0 {
+		n := copy(p, c.ahead)
+		c.ahead = c.ahead[n:]
+		return n, nil
+	}
+	n, err := c.read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		c.err = err
+	}
+	return n, err
+}
+
+func (c *call) read(p []byte) (int, error) {
+	if !c.enveloped {
+		return c.readWhole(p)
+	}
+	if c.left > 0 {
+		return c.readMessage(p)
+	}
+	timeout := limits.StallTimeout
+	if c.prefixLen == 0 && !c.introduction {
+		timeout = limits.IdleTimeout
+	}
+	if err := c.wait(timeout, c.prefixLen == 0); err != nil {
+		return 0, err
+	}
+	n, err := c.body.Read(p[:min(len(p), len(c.prefix)-c.prefixLen)])
+	c.prefixLen += copy(c.prefix[c.prefixLen:], p[:n])
+	if err != nil && !errors.Is(err, io.EOF) {
+		return n, c.failed(err, timeout)
+	}
+	if c.prefixLen == len(c.prefix) {
+		c.prefixLen = 0
+		if begun := c.begin(c.prefix[0]&1 != 0, int64(binary.BigEndian.Uint32(c.prefix[1:]))); begun != nil {
+			// The RPC library has not seen the whole prefix yet: it gets
+			// the error in its place.
+			return 0, begun
+		}
+	}
+	return n, err
+}
+
+// begin is called when the size of a message is known and before any of it is
+// read.
+func (c *call) begin(compressed bool, size int64) error {
+	c.compressed = compressed
+	c.left = size
+	switch {
+	case c.introduction && size > limits.FirstMessageBytes:
+		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(
+			"the first message of a stream must be its metadata, of at most %d bytes; this one has %d", limits.FirstMessageBytes, size))
+	case size > c.max:
+		return tooLarge(size, c.max)
+	case size == 0:
+		return nil
+	case !c.introduction:
+		if err := c.charge.arrive(c.ctx, c.class, size); err != nil {
+			return endedWaiting(err)
+		}
+	}
+	c.due = dueTime(size)
+	return nil
+}
+
+// dueTime is when a message must have arrived. Senders that trickle must not
+// hold memory for long that others wait for.
+func dueTime(size int64) time.Time {
+	return time.Now().Add(limits.StallTimeout + time.Duration(size)*time.Second/limits.SlowestBytesPerSecond)
+}
+
+// readMessage reads on in a message whose size is known.
+func (c *call) readMessage(p []byte) (int, error) {
+	if err := c.wait(limits.StallTimeout, false); err != nil {
+		return 0, err
+	}
+	n, err := c.body.Read(p[:min(int64(len(p)), c.left)])
+	c.left -= int64(n)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return n, c.failed(err, limits.StallTimeout)
+	}
+	if c.left == 0 {
+		if err := c.complete(int64(binary.BigEndian.Uint32(c.prefix[1:]))); err != nil {
+			return n, err
+		}
+	}
+	return n, err
+}
+
+// complete is called when all of a message has arrived.
+func (c *call) complete(size int64) error {
+	// A deadline would go on running while the message is dealt with.
+	c.due, c.deadline = time.Time{}, time.Time{}
+	if err := c.control.SetReadDeadline(c.deadline); err != nil {
+		return fmt.Errorf("clear read deadline: %w", err)
+	}
+	if c.compressed {
+		size = c.max // what it may become
+	} else if c.introduction {
+		return nil
+	}
+	if err := c.charge.complete(c.ctx, c.class, size); err != nil {
+		return endedWaiting(err)
+	}
+	return nil
+}
+
+// readWhole reads a body that is one message. Its end is all that tells how
+// long it is, so it is charged for the largest unless the sender said.
+func (c *call) readWhole(p []byte) (int, error) {
+	if c.between {
+		if c.size > c.max {
+			return 0, tooLarge(c.size, c.max)
+		}
+		if c.size < 0 {
+			c.size = c.max
+		}
+		if err := c.charge.arrive(c.ctx, c.class, c.size); err != nil {
+			return 0, endedWaiting(err)
+		}
+		c.due = dueTime(c.size)
+	}
+	if c.received > c.max {
+		return 0, tooLarge(c.received, c.max)
+	}
+	if err := c.wait(limits.StallTimeout, false); err != nil {
+		return 0, err
+	}
+	n, err := c.body.Read(p)
+	c.received += int64(n)
+	if errors.Is(err, io.EOF) && c.charge.process == 0 {
+		if err := c.complete(c.size); err != nil {
+			return n, err
+		}
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return n, c.failed(err, limits.StallTimeout)
+	}
+	return n, err
+}
+
+var errStopping = connect.NewError(connect.CodeUnavailable, errors.New("the gateway is stopping; connect again and send what was not acknowledged"))
+
+// wait sets how long the next read may take, unless the call is to end here.
+func (c *call) wait(timeout time.Duration, between bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if between && c.stopping {
+		return errStopping
+	}
+	deadline := time.Now().Add(timeout)
+	if !between && !c.due.IsZero() && c.due.Before(deadline) {
+		deadline = c.due
+	}
+	// Setting a deadline costs a message between goroutines, so one that
+	// changes little is left as it is.
+	if between != c.between || deadline.Sub(c.deadline).Abs() > time.Second {
+		if err := c.control.SetReadDeadline(deadline); err != nil {
+			return fmt.Errorf("set read deadline: %w", err)
+		}
+		c.deadline = deadline
+	}
+	c.between = between
+	return nil
+}
+
+// failed explains an error of the network.
+func (c *call) failed(err error, timeout time.Duration) error {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopping {
+		return errStopping
+	}
+	return connect.NewError(connect.CodeDeadlineExceeded, fmt.Errorf("nothing arrived for %v; connect again", timeout))
+}
+
+func tooLarge(size, limit int64) error {
+	return connect.NewError(connect.CodeResourceExhausted, fmt.Errorf("a message of %d bytes is too large: this gateway takes up to %d; send fewer events in a message", size, limit))
+}
+
+func endedWaiting(err error) error {
+	return connect.NewError(connect.CodeCanceled, fmt.Errorf("wait for memory: %w", err))
+}

@@ -1,0 +1,87 @@
+// Copyright 2026 The Telemetry Gateway Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	pb "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
+	"github.com/telemetrygateway/telemetry/internal/limits"
+)
+
+func fairSession(t *testing.T, s *server, md *pb.RecordEventsRequestMetadata) *session {
+	t.Helper()
+	session, err := s.newSession(t.Context(), marshal(t, md), "127.0.0.1:1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return session
+}
+
+// TestUnlicensedWaitForTheirTurn shows that unlicensed senders who wait to be
+// encoded do not stand in the way of licensed ones.
+func TestUnlicensedWaitForTheirTurn(t *testing.T) {
+	s := start(t, discarding)
+	licensed, unlicensed := fairSession(t, s, s.licensedMetadata()), fairSession(t, s, unlicensedMetadata("site"))
+	events := [][]byte{marshal(t, event("a"))}
+	synctest.Test(t, func(t *testing.T) {
+		busy := int64(0) // as if as many unlicensed senders encoded as may
+		for s.unprovenEncoders.TryAcquire(1) {
+			busy++
+		}
+		answered := make(chan *answer, 1)
+		go func() { answered <- unlicensed.record(context.Background(), events, 1) }()
+		synctest.Wait()
+		if a := licensed.record(context.Background(), events, 1); a.verdicts[0].outcome != accepted {
+			t.Errorf("the licensed sender got %v", a.verdicts[0])
+		}
+		select {
+		case a := <-answered:
+			t.Errorf("an unlicensed sender was not made to wait: %v", a.verdicts[0])
+		default:
+			s.unprovenEncoders.Release(busy)
+			if a := <-answered; a.verdicts[0].outcome != accepted {
+				t.Errorf("after its wait the unlicensed sender got %v", a.verdicts[0])
+			}
+		}
+	})
+}
+
+// TestHoldBack shows how fast messages are received that are more than their
+// senders may send.
+func TestHoldBack(t *testing.T) {
+	const second = limits.LimitedBytesPerSecond - limits.LimitedOverhead // of a message that takes a second
+	for _, row := range []struct {
+		name    string
+		sizes   []int
+		want    time.Duration
+		waiting int // others, each with a message of the largest burst
+	}{
+		{name: "first", sizes: []int{1000}},
+		{name: "flood", sizes: []int{limits.LimitedBurstBytes, limits.LimitedBurstBytes, second / 2}, want: time.Second},
+		{name: "many others", sizes: []int{1000}, want: limits.LimitedWait, waiting: 100},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := New(Options{Metrics: newTestMetrics()})
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				for range row.waiting {
+					go (&session{g: g}).holdBack(ctx, limits.LimitedBurstBytes)
+				}
+				synctest.Wait()
+				began := time.Now()
+				for _, size := range row.sizes {
+					(&session{g: g}).holdBack(ctx, size)
+				}
+				if took := time.Since(began); took.Round(10*time.Millisecond) != row.want {
+					t.Errorf("held back for %v, want %v", took, row.want)
+				}
+			})
+		})
+	}
+}

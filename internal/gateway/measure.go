@@ -1,0 +1,161 @@
+// Copyright 2026 The Telemetry Gateway Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path"
+	"strconv"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/telemetrygateway/telemetry/internal/identity"
+	"github.com/telemetrygateway/telemetry/internal/topic"
+)
+
+// outcomes are the values of the label outcome.
+var outcomes = map[any]string{accepted: "accepted", deadLettered: "dead_lettered", failed: "failed"}
+
+// measure counts what became of a message's events, and returns how many were
+// not accepted, by reason.
+func (g *Gateway) measure(kind identity.Kind, a *answer) map[string]int {
+	m, source := g.o.Metrics, string(kind)
+	type key struct{ outcome, reason string }
+	counts := map[key]int{}
+	ok := 0
+	for i := range a.verdicts {
+		v := &a.verdicts[i]
+		k := key{outcome: outcomes[v.outcome]}
+		if v.outcome != accepted {
+			k.reason = v.reason
+		}
+		if v.outcome != failed {
+			ok++
+		}
+		counts[k]++
+	}
+	var reasons map[string]int
+	for k, n := range counts {
+		m.Events.Add(float64(n), source, k.outcome, k.reason)
+		if k.reason != "" {
+			if reasons == nil {
+				reasons = map[string]int{}
+			}
+			reasons[k.reason] += n
+		}
+	}
+	bad := len(a.verdicts) - ok
+	result := "success"
+	switch {
+	case bad > 0 && ok == 0:
+		result = "complete_failure"
+	case bad > 0:
+		result = "partial_failure"
+	}
+	m.ProcessedEvents.Add(float64(ok), "true", result, source)
+	m.ProcessedEvents.Add(float64(bad), "false", result, source)
+	m.PayloadLength.Observe(float64(len(a.verdicts)), result, source)
+	return reasons
+}
+
+func (g *Gateway) measurePublish(name string, ms []topic.Message, d time.Duration) {
+	m := g.o.Metrics
+	m.PublishDuration.Observe(d.Seconds(), name)
+	m.PublishBatch.Observe(float64(len(ms)), name)
+	if name == "events" {
+		for i := range ms {
+			m.PublishedMessageSize.Observe(float64(len(ms[i].Data)))
+		}
+	}
+}
+
+// streamOpened counts a stream until the function it returns is called. Its
+// error is that there are too many of its kind.
+func (g *Gateway) streamOpened(kind identity.Kind) (closed func(), err error) {
+	release := func() {}
+	if kind == identity.UnlicensedInstance {
+		if !g.unlicensedStreams.TryAcquire(1) {
+			return nil, tooManyCalls("streams of unlicensed instances")
+		}
+		release = func() { g.unlicensedStreams.Release(1) }
+	}
+	g.o.Metrics.Streams.Add(1, string(kind))
+	return func() {
+		g.o.Metrics.Streams.Add(-1, string(kind))
+		release()
+	}, nil
+}
+
+// streamEnded logs a stream that ended and counts what it carried.
+func (g *Gateway) streamEnded(s *session, err error) {
+	source, total, log := "invalid", 0, g.o.Log
+	if s != nil {
+		source, total, log = string(s.sender.Kind), s.total, s.log
+	}
+	g.o.Metrics.TotalLength.Observe(float64(total), strconv.FormatBool(err != nil), source)
+	switch {
+	case err == nil:
+		log.Info("stream ended", "events", total)
+	case s == nil:
+		// Who was refused has been logged, and others have sent nothing.
+		log.Debug("stream ended", "code", connect.CodeOf(err), "error", err)
+	default:
+		log.Warn("stream ended", "events", total, "code", connect.CodeOf(err), "error", err)
+	}
+}
+
+// levelOf is how much attention a refusal needs. A flood of those who come too
+// often must not fill the log.
+func levelOf(err error) slog.Level {
+	var r *identity.Refusal
+	if errors.As(err, &r) && r.Reason == identity.RateLimited {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
+}
+
+// refused counts a refusal and makes an error of it.
+func (g *Gateway) refused(err error) error {
+	var r *identity.Refusal
+	if errors.As(err, &r) {
+		g.o.Metrics.IdentificationFailures.Add(1, string(r.Reason))
+	}
+	return refused(err)
+}
+
+// counting counts calls by how they end.
+func (g *Gateway) counting() connect.Interceptor { return counting{g} }
+
+type counting struct{ g *Gateway }
+
+func (c counting) count(spec connect.Spec, err error) {
+	code := "ok"
+	if err != nil {
+		code = connect.CodeOf(err).String()
+	}
+	c.g.o.Metrics.Calls.Add(1, path.Base(spec.Procedure), code)
+}
+
+func (c counting) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, r connect.AnyRequest) (connect.AnyResponse, error) {
+		w, err := next(ctx, r)
+		c.count(r.Spec(), err)
+		return w, err
+	}
+}
+
+func (c counting) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		err := next(ctx, conn)
+		c.count(conn.Spec(), err)
+		return err
+	}
+}
+
+func (counting) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}

@@ -1,0 +1,94 @@
+// Copyright 2026 The Telemetry Gateway Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/telemetrygateway/telemetry/internal/limits"
+)
+
+// ServeOptions of Serve.
+type ServeOptions struct {
+	// TLS is nil for cleartext.
+	TLS *tls.Config
+	// Connections is how many may be open at once, zero for
+	// limits.Connections. Further ones wait.
+	Connections int
+	// StopTimeout is how long calls may take to finish once ctx has ended,
+	// zero for limits.StopTimeout.
+	StopTimeout time.Duration
+	// Stop is called when ctx has ended, before calls are waited for.
+	Stop func()
+	Log  *slog.Logger
+}
+
+// Serve serves h on l until ctx ends: HTTP/1.1 and HTTP/2 on one port, in
+// cleartext or with TLS. Then it takes no more connections, lets calls finish
+// within the bound, and returns nil, or an error that says how many it had to
+// cut off. It closes l.
+func Serve(ctx context.Context, l net.Listener, h http.Handler, o ServeOptions) error {
+	if o.Connections == 0 {
+		o.Connections = limits.Connections
+	}
+	if o.StopTimeout == 0 {
+		o.StopTimeout = limits.StopTimeout
+	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(o.TLS != nil)
+	protocols.SetUnencryptedHTTP2(o.TLS == nil)
+	server := &http.Server{
+		Handler:   h,
+		Protocols: protocols,
+		TLSConfig: o.TLS,
+		// There is no ReadTimeout or WriteTimeout: they would cut long
+		// streams. Each call has deadlines of its own.
+		ReadHeaderTimeout: limits.StallTimeout,
+		IdleTimeout:       limits.IdleTimeout,
+		MaxHeaderBytes:    limits.HeaderBytes,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: limits.StreamsPerConnection,
+			// What the network may deliver before a call has asked for it.
+			MaxReceiveBufferPerConnection: limits.ConnectionBufferBytes,
+			MaxReceiveBufferPerStream:     limits.StreamBufferBytes,
+			SendPingTimeout:               limits.PingInterval,
+			PingTimeout:                   limits.StallTimeout,
+		},
+		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+	}
+	l = netutil.LimitListener(l, o.Connections)
+	served := make(chan error, 1)
+	go func() {
+		if o.TLS != nil {
+			served <- server.ServeTLS(l, "", "")
+		} else {
+			served <- server.Serve(l)
+		}
+	}()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	if o.Stop != nil {
+		o.Stop()
+	}
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.StopTimeout)
+	defer cancel()
+	err := server.Shutdown(bound)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("calls were still open after %v and have been cut off; their senders keep what was not acknowledged", o.StopTimeout)
+	}
+	return errors.Join(err, server.Close())
+}
