@@ -1,0 +1,254 @@
+// Copyright 2026 The Telemetry Gateway Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package client sends events to a telemetry gateway: it is the protocol
+// telemetrygateway.v1 as a sender sees it.
+//
+// Say where the gateway is and who sends, then send:
+//
+//	c, err := client.New("https://telemetry.example.com",
+//		client.Licensed(key, siteID, externalURL), client.Options{})
+//	...
+//	defer c.Close()
+//	result, err := c.Send(ctx, events...)
+//	for i, v := range result.Verdicts {
+//		if v.Outcome == client.Failed {
+//			again = append(again, events[i])
+//		}
+//	}
+//
+// The result says what became of each event, and it is right even when err is
+// not nil: a call that broke in the middle has delivered what was acknowledged
+// before. Accepted and DeadLettered events are durable at the gateway, and so
+// is the acknowledgement's promise; Failed ones are to be sent again, with the
+// same ID, which is always safe because the gateway's readers tell events apart
+// by sender and ID.
+//
+// What holds:
+//   - An event is reported as Accepted or DeadLettered only when the gateway
+//     said so. What is not known is Failed.
+//   - One call is one attempt. The package never sends an event twice: when to
+//     try again, and what to do meanwhile, is the business of whoever keeps the
+//     events. Result.RetryAfter and Error.RetryAfter are what the gateway asks
+//     for.
+//   - Memory does not grow with the number of events, beyond 56 bytes of result
+//     for each: events are encoded as they are sent, a message at a time.
+//   - A licence key is in no error and no formatted value of this package.
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	telemetrygatewayv1 "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
+	"github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1/telemetrygatewayv1connect"
+)
+
+// Defaults and bounds of Options.
+const (
+	// DefaultMessageBytes is the size at which a message is sent off.
+	DefaultMessageBytes = 1 << 20
+	// DefaultMaxMessageBytes is the largest message that a gateway takes unless
+	// its operator set another limit.
+	DefaultMaxMessageBytes = 4 << 20
+	// MaxMessageEvents is how many events a gateway takes in one message.
+	MaxMessageEvents = 20_000
+
+	// maxResponseBytes bounds the answer to one message. A verdict with all its
+	// fields filled takes about 600 bytes.
+	maxResponseBytes = 32 << 20
+)
+
+// Protocol is how a client talks to the gateway.
+type Protocol int
+
+const (
+	// GRPC streams messages over one gRPC call. It needs HTTP/2 all the way to
+	// the gateway.
+	GRPC Protocol = iota
+	// Connect sends each message in a request of its own, which passes any
+	// proxy. It does HTTP/1.1, and HTTP/2 where TLS negotiates it.
+	Connect
+)
+
+// Options change how a Client sends. The zero value is right for most.
+type Options struct {
+	// Protocol is GRPC unless set.
+	Protocol Protocol
+	// OldServiceName calls the service under the misspelt name that gateways
+	// had at first, for gateways that know no other. It needs GRPC.
+	OldServiceName bool
+	// TLS is for https gateways: extra roots, client certificates. Nil means
+	// the system's roots.
+	TLS *tls.Config
+	// MessageBytes is the size in bytes that a message with more than one event
+	// stays within: DefaultMessageBytes if 0.
+	MessageBytes int
+	// MessageEvents is the most events in one message: MaxMessageEvents if 0.
+	MessageEvents int
+	// MaxMessageBytes is the largest message that the gateway takes, in bytes:
+	// DefaultMaxMessageBytes if 0. An event that cannot fit is not sent and is
+	// reported as Unsendable.
+	MaxMessageBytes int
+	// OnVerdicts, if set, is called as soon as the gateway has answered a
+	// message, with the verdicts on the events from index first on. Within one
+	// call to Send it is never called twice at once, and Send does not return
+	// while it runs. It must not keep the slice.
+	OnVerdicts func(first int, verdicts []Verdict)
+}
+
+// Client sends events to one gateway as one sender. It may be used by several
+// goroutines at once, and shares one connection between them where it can.
+type Client struct {
+	url      string
+	identity Identity
+	options  Options
+	http     *http.Client
+	stream   *connect.Client[message, telemetrygatewayv1.RecordEventsResponse]
+	batch    *connect.Client[message, telemetrygatewayv1.RecordEventBatchResponse]
+}
+
+// New returns a client for the gateway at an http or https URL. It does not
+// connect: the first Send does. Over http nothing is encrypted, the licence key
+// included.
+func New(gatewayURL string, id Identity, o Options) (*Client, error) {
+	u, err := parseURL(gatewayURL)
+	if err != nil {
+		return nil, err
+	}
+	if err := id.check(); err != nil {
+		return nil, err
+	}
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
+	c := &Client{
+		url:      strings.TrimRight(u.String(), "/"),
+		identity: id,
+		options:  o,
+		http: &http.Client{
+			Transport: transport(u.Scheme, o),
+			// Following a redirect would hand the licence key to someone else.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+	rpc := []connect.ClientOption{connect.WithCodec(wireCodec{}), connect.WithReadMaxBytes(maxResponseBytes)}
+	switch {
+	case o.Protocol == Connect:
+		c.batch = connect.NewClient[message, telemetrygatewayv1.RecordEventBatchResponse](
+			c.http, c.url+telemetrygatewayv1connect.TelemetryGatewayServiceRecordEventBatchProcedure, rpc...)
+	case o.OldServiceName:
+		c.stream = connect.NewClient[message, telemetrygatewayv1.RecordEventsResponse](
+			c.http, c.url+telemetrygatewayv1connect.TelemeteryGatewayServiceRecordEventsProcedure, append(rpc, connect.WithGRPC())...)
+	default:
+		c.stream = connect.NewClient[message, telemetrygatewayv1.RecordEventsResponse](
+			c.http, c.url+telemetrygatewayv1connect.TelemetryGatewayServiceRecordEventsProcedure, append(rpc, connect.WithGRPC())...)
+	}
+	return c, nil
+}
+
+// Send sends events in one call and returns what became of each, in the order
+// given. It blocks until the gateway has answered or ctx ends; without a
+// deadline in ctx, a gateway that stays connected and silent is waited for.
+//
+// The error, always an *Error, says why the call as a whole ended early. That
+// single events were not accepted is no error: see Result.
+func (c *Client) Send(ctx context.Context, events ...*telemetrygatewayv1.Event) (Result, error) {
+	return c.send(ctx, decoded(events))
+}
+
+// SendEncoded is Send for events in the wire format of protobuf, as queues keep
+// them. Only what the gateway says is reported: bytes that are no event become
+// a dead letter there.
+func (c *Client) SendEncoded(ctx context.Context, events ...[]byte) (Result, error) {
+	return c.send(ctx, encoded(events))
+}
+
+// Close closes idle connections. It does not end calls that are under way.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+func parseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		// The error of url.Parse quotes the URL, which may hold a password.
+		return nil, errors.New("gateway URL cannot be parsed: give one such as https://telemetry.example.com")
+	case u.User != nil:
+		return nil, errors.New("gateway URL must not hold a user or password")
+	case u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.RawQuery != "", u.Fragment != "":
+		return nil, fmt.Errorf("gateway URL %q: give one such as https://telemetry.example.com or http://127.0.0.1:6080", s)
+	}
+	return u, nil
+}
+
+func (o *Options) setDefaults() error {
+	for _, d := range []struct {
+		name  string
+		value *int
+		def   int
+	}{
+		{"MessageBytes", &o.MessageBytes, DefaultMessageBytes},
+		{"MessageEvents", &o.MessageEvents, MaxMessageEvents},
+		{"MaxMessageBytes", &o.MaxMessageBytes, DefaultMaxMessageBytes},
+	} {
+		if *d.value < 0 {
+			return fmt.Errorf("client option %s is negative", d.name)
+		}
+		if *d.value == 0 {
+			*d.value = d.def
+		}
+	}
+	if o.MessageEvents > MaxMessageEvents {
+		return fmt.Errorf("client option MessageEvents is %d: a gateway takes at most %d events in a message", o.MessageEvents, MaxMessageEvents)
+	}
+	o.MessageBytes = min(o.MessageBytes, o.MaxMessageBytes)
+	switch {
+	case o.Protocol != GRPC && o.Protocol != Connect:
+		return fmt.Errorf("client option Protocol is %d: give GRPC or Connect", o.Protocol)
+	case o.Protocol == Connect && o.OldServiceName:
+		return errors.New("client option OldServiceName needs the protocol GRPC: gateways of that time have no call for batches")
+	}
+	return nil
+}
+
+// transport speaks exactly the version of HTTP that the protocol needs, so that
+// a peer that cannot is found out at once.
+func transport(scheme string, o Options) *http.Transport {
+	p := new(http.Protocols)
+	switch {
+	case o.Protocol == GRPC && scheme == "http":
+		p.SetUnencryptedHTTP2(true)
+	case o.Protocol == GRPC:
+		p.SetHTTP2(true)
+	default:
+		p.SetHTTP1(true)
+		p.SetHTTP2(true)
+	}
+	t := &http.Transport{
+		Protocols:             p,
+		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   10 * time.Second,
+		IdleConnTimeout:       time.Minute,
+		MaxIdleConnsPerHost:   8,
+		ExpectContinueTimeout: time.Second,
+		// A connection that a firewall dropped without a word is noticed by its
+		// silence: half a minute, then the call fails and can be made again.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 20 * time.Second, PingTimeout: 10 * time.Second},
+	}
+	if scheme == "https" || o.Protocol == Connect {
+		t.Proxy = http.ProxyFromEnvironment
+	}
+	if o.TLS != nil {
+		t.TLSClientConfig = o.TLS.Clone()
+	}
+	return t
+}
