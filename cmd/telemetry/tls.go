@@ -1,0 +1,82 @@
+// Copyright 2026 The Telemetry Gateway Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// certificateInterval is how often the files of a certificate are looked at,
+// at most: when a connection begins.
+const certificateInterval = 10 * time.Second
+
+// certificate is read again when its files change, so that renewing one needs
+// no restart. While the files do not fit each other it stays as it is.
+type certificate struct {
+	certFile, keyFile string
+	log               *slog.Logger
+
+	mu      sync.Mutex
+	checked time.Time
+	cert    []byte
+	key     []byte
+	current *tls.Certificate
+	failing string // the error already logged
+}
+
+func serverTLS(certFile, keyFile string, log *slog.Logger) (*tls.Config, error) {
+	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
+	if err := c.read(); err != nil {
+		return nil, fmt.Errorf("read TLS certificate: %w", err)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}, nil
+}
+
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.checked) > certificateInterval {
+		c.reload()
+	}
+	return c.current, nil
+}
+
+// reload logs each error once: unnoticed, the certificate in use would expire.
+func (c *certificate) reload() {
+	failing := ""
+	if err := c.read(); err != nil {
+		failing = err.Error()
+	}
+	if failing != "" && failing != c.failing {
+		c.log.Error("TLS certificate cannot be read again; the one from before stays in use", "error", failing)
+	}
+	c.failing = failing
+}
+
+func (c *certificate) read() error {
+	c.checked = time.Now()
+	cert, err := os.ReadFile(c.certFile)
+	if err != nil {
+		return err
+	}
+	key, err := os.ReadFile(c.keyFile)
+	if err != nil {
+		return err
+	}
+	if bytes.Equal(cert, c.cert) && bytes.Equal(key, c.key) {
+		return nil
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return fmt.Errorf("%s and %s: %w", c.certFile, c.keyFile, err)
+	}
+	c.cert, c.key, c.current = cert, key, &pair
+	return nil
+}
