@@ -1,0 +1,19 @@
+// Copyright 2026 The Telemetry Gateway Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package journey proves, with real processes on loopback, what no test of one
+// package can: that the telemetry binary as it is shipped keeps its promises
+// along the whole road. Its tests
+//
+//   - kill the gateway under load, and cut the power of its disk, again and
+//     again, and lose no acknowledged event;
+//   - load it with more than it may hold in memory, and it stays within bounds;
+//   - stop it with hundreds of streams open, and each sender knows what to keep;
+//   - read what it published with Google's own client, from Google's emulator;
+//   - configure it wrongly in every way, and it says what to do;
+//   - replay recorded calls of old senders, byte for byte.
+//
+// Nothing here knows how a payload is made: a ledger outside the processes under
+// test knows of each event whether it was sent and acknowledged, and compares
+// that with the lines that telemetry tail prints, read with encoding/json.
+package journey

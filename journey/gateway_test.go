@@ -1,0 +1,248 @@
+// Copyright 2026 The Telemetry Gateway Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package journey
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience bounds every wait. It is far longer than anything takes, so it only
+// ever ends what would hang.
+const patience = 30 * time.Second
+
+// telemetry is the command under test, built once by TestMain.
+var telemetry string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "journey-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		telemetry = filepath.Join(dir, "telemetry")
+		build := exec.Command("go", "build", "-o", telemetry, "../cmd/telemetry")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build telemetry: %v\n%s", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// run runs a command of the binary to its end.
+func run(t testing.TB, dir string, env []string, args ...string) (stdout, stderr string, exit int) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd := exec.Command(telemetry, args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &errs
+	cmd.Env = append(cleanEnv(), env...)
+	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	if err := cmd.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {
+		t.Fatalf("telemetry %s: %v", strings.Join(args, " "), err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// cleanEnv is the environment without what would configure the gateway.
+func cleanEnv() []string {
+	var env []string
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "TELEMETRY_") && !strings.HasPrefix(v, "PORT=") &&
+			!strings.HasPrefix(v, "GOMEMLIMIT=") && !strings.HasPrefix(v, "OTEL_") && !strings.HasPrefix(v, "DIAGNOSTICS_SECRET=") {
+			env = append(env, v)
+		}
+	}
+	return env
+}
+
+// gateway is a process that runs telemetry gateway.
+type gateway struct {
+	cmd     *exec.Cmd
+	began   time.Time // just before the process was started
+	address string    // for senders
+	admin   string
+	ended   chan struct{} // closed when the process is gone
+
+	mu    sync.Mutex
+	log   []string
+	lines chan struct{} // closed and replaced at each line of log
+}
+
+// startGateway starts a gateway in dir, on ports of its own, and returns when
+// it says that it is ready.
+func startGateway(t testing.TB, dir string, flags ...string) *gateway {
+	t.Helper()
+	return startGatewayEnv(t, dir, nil, flags...)
+}
+
+func startGatewayEnv(t testing.TB, dir string, env []string, flags ...string) *gateway {
+	t.Helper()
+	args := []string{"gateway", "-admin", "127.0.0.1:0"}
+	if !strings.Contains(strings.Join(env, " "), "PORT=") {
+		args = append(args, "-listen", "127.0.0.1:0")
+	}
+	g := &gateway{ended: make(chan struct{}), lines: make(chan struct{})}
+	g.cmd = exec.Command(telemetry, append(args, flags...)...)
+	g.cmd.Dir, g.cmd.Env = dir, append(cleanEnv(), env...)
+	// It must not outlive a test that is cut short.
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stderr, err := g.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan error)
+	go func() {
+		// What the kernel takes for the parent is the thread, which is kept for
+		// as long as the process runs.
+		runtime.LockOSThread()
+		g.began = time.Now()
+		err := g.cmd.Start()
+		started <- err
+		if err == nil {
+			g.read(stderr)
+			_ = g.cmd.Wait()
+			close(g.ended)
+		}
+	}()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		g.kill()
+		if t.Failed() {
+			t.Logf("the end of the gateway's log:\n%s", g.tail(20))
+		}
+	})
+	g.address = g.await(t, `msg="gateway started".* listen=(\S+)`)
+	g.admin = g.await(t, `msg="admin started".* listen=(\S+)`)
+	if status, body := g.get(t, "/readyz"); status != http.StatusOK {
+		t.Fatalf("/readyz: %d %s", status, body)
+	}
+	return g
+}
+
+func (g *gateway) read(stderr io.Reader) {
+	lines := bufio.NewScanner(stderr)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		g.mu.Lock()
+		g.log = append(g.log, lines.Text())
+		close(g.lines)
+		g.lines = make(chan struct{})
+		g.mu.Unlock()
+	}
+}
+
+// await waits for a line of the log and returns what the pattern's group
+// matched in it.
+func (g *gateway) await(t testing.TB, pattern string) string {
+	t.Helper()
+	re := regexp.MustCompile(pattern + "()")
+	late := time.After(patience)
+	for at := 0; ; {
+		g.mu.Lock()
+		fresh, changed := g.log[at:], g.lines
+		at = len(g.log)
+		g.mu.Unlock()
+		for _, line := range fresh {
+			if m := re.FindStringSubmatch(line); m != nil {
+				return m[1]
+			}
+		}
+		select {
+		case <-changed:
+		case <-g.ended:
+			t.Fatalf("the gateway ended (%v) before it logged %q:\n%s", g.cmd.ProcessState, pattern, g.tail(20))
+		case <-late:
+			t.Fatalf("the gateway did not log %q:\n%s", pattern, g.tail(20))
+		}
+	}
+}
+
+// tail returns the last lines of the log.
+func (g *gateway) tail(n int) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return strings.Join(g.log[max(0, len(g.log)-n):], "\n")
+}
+
+// kill ends the process as a crash would.
+func (g *gateway) kill() {
+	_ = g.cmd.Process.Kill()
+	<-g.ended
+}
+
+// signal sends a signal to the process.
+func (g *gateway) signal(t testing.TB, s syscall.Signal) {
+	t.Helper()
+	if err := g.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wait waits until the process is gone and returns its state.
+func (g *gateway) wait(t testing.TB) *os.ProcessState {
+	t.Helper()
+	select {
+	case <-g.ended:
+	case <-time.After(patience):
+		t.Fatalf("the gateway does not end:\n%s", g.tail(20))
+	}
+	return g.cmd.ProcessState
+}
+
+func (g *gateway) get(t testing.TB, path string) (status int, body string) {
+	t.Helper()
+	client := http.Client{Timeout: patience}
+	defer client.CloseIdleConnections()
+	r, err := client.Get("http://" + g.address + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.StatusCode, string(b)
+}
+
+// status reads a figure from /proc, such as VmRSS, in bytes.
+func (g *gateway) status(t testing.TB, field string) int64 {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, field+":"); ok {
+			var kib int64
+			if _, err := fmt.Sscan(v, &kib); err != nil {
+				t.Fatal(err)
+			}
+			return kib << 10
+		}
+	}
+	t.Fatalf("/proc has no %s", field)
+	return 0
+}
