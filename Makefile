@@ -1,0 +1,69 @@
+# Copyright 2026 The Telemetry Gateway Authors
+# SPDX-License-Identifier: Apache-2.0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run build test race fuzz bench generate check ci clean
+
+BIN := bin
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+# The released binary: static, pure Go, without the paths it was built in.
+BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/telemetry
+	$(BUILD) -o $(BIN)/telemetry ./cmd/telemetry
+
+demo: build ## send events through a gateway and show what it published
+	@scripts/need curl
+	@scripts/demo $(BIN)/telemetry
+
+run: build ## keep a gateway running that takes licensed and unlicensed events
+	@scripts/demo $(BIN)/telemetry --keep
+
+test: ## run every test, against real parts
+	@scripts/need curl java mkfs.ext4 pubsub-emulator
+	go test ./...
+
+race: ## run tests under the race detector, but for one of sheer volume
+	@scripts/need java pubsub-emulator cc
+	go test -race -skip '^TestMutations$$' ./client ./cmd/... ./internal/...
+
+fuzz: ## fuzz each target for FUZZTIME (default 30s)
+	@scripts/fuzz $(or $(FUZZTIME),30s)
+
+bench: ## measure speed and memory side by side with the obvious way
+	go run ./bench
+
+# The descriptor is what the contract is held against, so it only ever follows
+# a contract that breaks nothing.
+generate: $(BIN)/buf ## make gen/ and the committed descriptor from proto/
+	$(BIN)/buf breaking --against proto/telemetrygateway.binpb
+	$(BIN)/buf generate
+	$(BIN)/buf build -o proto/telemetrygateway.binpb --as-file-descriptor-set
+
+check: $(BIN)/buf $(BIN)/staticcheck $(BIN)/gofumpt ## lint, and compare what is generated with what is committed
+	$(BIN)/buf lint
+	$(BIN)/buf breaking --against proto/telemetrygateway.binpb
+	@scripts/regenerated
+	@files=$$($(BIN)/gofumpt -l $$(git ls-files '*.go' ':!gen/')); test -z "$$files" || { echo "not formatted; run gofumpt -w on:"; echo "$$files"; exit 1; }
+	go vet ./...
+	$(BIN)/staticcheck ./...
+	go mod verify
+	go mod tidy -diff
+
+ci: ## what CI runs: everything must be there and pass
+	CI=true $(MAKE) check
+	CI=true $(MAKE) test
+	CI=true $(MAKE) race
+	CI=true $(MAKE) demo
+	go run ./bench -quick
+
+clean: ## remove what was built
+	rm -rf $(BIN)
+
+# Tools have a module of their own, because their dependencies clash with ours.
+$(BIN)/buf $(BIN)/staticcheck $(BIN)/gofumpt: tools/go.mod
+	@echo "building $(@F) (the first time takes minutes)"
+	@cd tools && go build -o ../$@ $$(go list -f '{{.ImportPath}}' tool | grep "/$(@F)$$")

@@ -1,0 +1,118 @@
+// Copyright 2026 The Telemetry Gateway Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package telemetry
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/telemetrygateway/telemetry/"
+
+// everything stands for all packages of the module.
+var everything = []string{"*"}
+
+// rules say, for each package, which of ours it may import and what it must
+// never link, not even through others. Adding a package without a row here
+// fails the test, so that where it belongs is decided and not drifted into.
+var rules = map[string]struct {
+	imports []string
+	never   []string
+	why     string
+}{
+	"gen/telemetrygateway/v1":                           {why: "generated from the contract; imports nothing of ours"},
+	"gen/telemetrygateway/v1/telemetrygatewayv1connect": {imports: []string{"gen/telemetrygateway/v1"}, why: "generated from the contract"},
+	"client":                    {imports: []string{"gen/telemetrygateway/v1", "gen/telemetrygateway/v1/telemetrygatewayv1connect"}, never: []string{"database/sql", "go.opentelemetry.io/otel", "google.golang.org/grpc", "cloud.google.com/go/pubsub/v2", module + "internal/limits"}, why: "public: whoever imports it gets little else, and it must not know the gateway's insides"},
+	"internal/limits":           {imports: []string{"gen/telemetrygateway/v1"}, why: "what every stage agrees on"},
+	"internal/license":          {imports: []string{"internal/limits"}, never: []string{"net/http"}, why: "small enough to audit"},
+	"internal/identity":         {imports: []string{"gen/telemetrygateway/v1", "internal/license", "internal/limits"}, never: []string{"connectrpc.com/connect", "google.golang.org/grpc"}, why: "who sends, whatever the RPC"},
+	"internal/payload":          {imports: []string{"gen/telemetrygateway/v1", "internal/limits"}, never: []string{module + "internal/identity", "connectrpc.com/connect", module + "internal/topic"}, why: "a format; it knows neither who sends nor what carries it"},
+	"internal/topic":            {imports: []string{"internal/limits"}, why: "carries messages and knows nothing of events"},
+	"internal/topic/emulator":   {why: "tests only"},
+	"internal/topic/pubsubfake": {imports: []string{"internal/limits"}, why: "tests and benchmarks only"},
+	"internal/observe":          {imports: []string{"internal/limits"}, never: []string{"net/http/pprof"}, why: "sees no events; and importing net/http/pprof would add handlers to the default mux"},
+	"internal/gateway": {
+		imports: []string{"gen/telemetrygateway/v1", "gen/telemetrygateway/v1/telemetrygatewayv1connect", "internal/identity", "internal/limits", "internal/observe", "internal/payload", "internal/topic"},
+		why:     "the station that joins identity, payload and topic",
+	},
+	"internal/golden": {why: "tests only"},
+	"cmd/telemetry":   {imports: everything, never: []string{"testing", module + "internal/topic/emulator", module + "internal/topic/pubsubfake", module + "internal/golden", "runtime/cgo"}, why: "wires everything; one static binary without anything of the tests"},
+	"bench":           {imports: everything, why: "measures everything"},
+	"journey":         {imports: everything, why: "drives everything"},
+}
+
+type pkg struct {
+	ImportPath    string
+	Imports, Deps []string
+}
+
+func TestDependencies(t *testing.T) {
+	// The go command repeats an old result unless it knows what the test
+	// depends on, which is every source file.
+	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && filepath.Ext(path) == ".go" {
+			_, err = os.Stat(path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", "./...")
+	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(p.ImportPath+"/", module)
+		name = strings.TrimSuffix(name, "/")
+		if name == "" {
+			continue // the root holds only this test
+		}
+		seen[name] = true
+		rule, ok := rules[name]
+		if !ok {
+			t.Errorf("package %s has no row in rules: decide what it may import", name)
+			continue
+		}
+		for _, i := range p.Imports {
+			ours, isOurs := strings.CutPrefix(i, module)
+			if isOurs && !slices.Contains(rule.imports, ours) && !slices.Equal(rule.imports, everything) {
+				t.Errorf("%s imports %s, and may not: %s", name, ours, rule.why)
+			}
+			if strings.HasPrefix(i, module+"cmd/") {
+				t.Errorf("%s imports %s: nothing imports a command", name, i)
+			}
+		}
+		for _, never := range rule.never {
+			for _, d := range p.Deps {
+				if d == never || strings.HasPrefix(d, never+"/") {
+					t.Errorf("%s links %s, and must not: %s", name, d, rule.why)
+				}
+			}
+		}
+	}
+	for name := range maps.Keys(rules) {
+		if !seen[name] {
+			t.Errorf("rules has a row for %s, which is not there", name)
+		}
+	}
+}
