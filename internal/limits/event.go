@@ -32,7 +32,6 @@ const (
 	ReasonDeadLetterUnavailable = "deadletter_unavailable"
 	ReasonRateLimited           = "rate_limited"
 	ReasonCanceled              = "canceled"
-	ReasonStopping              = "stopping"
 )
 
 // Reason describes one reason code.
@@ -63,7 +62,6 @@ func Reasons() []Reason {
 		{ReasonDeadLetterUnavailable, false, "The event can never be published, and could not be kept as a dead letter yet."},
 		{ReasonRateLimited, false, "The sender sends more than it may at the moment."},
 		{ReasonCanceled, false, "The call ended before the outcome was known."},
-		{ReasonStopping, false, "The gateway is stopping."},
 	}
 }
 

@@ -28,7 +28,7 @@ type sender struct {
 func licensed() sender {
 	return sender{
 		payload.Sender{
-			Source: "licensed_instance", ID: "site-1", Identity: "licensed/L-7f3a/site-1", Trust: "licensed",
+			Source: "licensed_instance", ID: "site-1", Identity: "license/L-7f3a/site-1", Trust: "licensed",
 			License: &payload.License{
 				ID: "L-7f3a", KeyID: "2026-a", Fingerprint: "sha256:" + strings.Repeat("c0ffee00", 8), Version: 4,
 				Tags: []string{"plan:enterprise", "customer:acme & sons"}, Users: 250,

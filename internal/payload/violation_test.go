@@ -201,7 +201,7 @@ func checkDeadLetter(t *testing.T, e *payload.Encoder, p poison, v *limits.Viola
 		attributes["license.id"] != "L-7f3a" {
 		t.Errorf("attributes are %v", attributes)
 	}
-	if labels.EventID != p.id || labels.Key != "licensed/L-7f3a/site-1/"+id {
+	if labels.EventID != p.id || labels.Key != "license/L-7f3a/site-1/"+id {
 		t.Errorf("ID is %q and key %q", labels.EventID, labels.Key)
 	}
 }
