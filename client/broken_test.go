@@ -93,6 +93,9 @@ func TestWrongAnswers(t *testing.T) {
 		{"one verdict too few", &server{answer: func(n int, events []*telemetrygatewayv1.Event) (*telemetrygatewayv1.RecordEventsResponse, error) {
 			return acceptAll(n, events[1:])
 		}}, "number of verdicts"},
+		{"one verdict too many", &server{answer: func(n int, events []*telemetrygatewayv1.Event) (*telemetrygatewayv1.RecordEventsResponse, error) {
+			return acceptAll(n, append(events, events[0]))
+		}}, "number of verdicts"},
 		{"one answer too many", &server{afterHalfClose: func(st stream) error {
 			return st.Send(&telemetrygatewayv1.RecordEventsResponse{})
 		}}, "more messages than were sent"},

@@ -267,6 +267,10 @@ func TestSecondSignal(t *testing.T) {
 	if err := receive(stream, new(pb.RecordEventsResponse)); status.Code(err) != codes.Unavailable {
 		t.Errorf("an idle stream ended with %v", err)
 	}
+	// Probes of the admin port see that it takes no more calls.
+	if code, body := curl(t, "http://"+g.admin+"/readyz"); code != "503" {
+		t.Errorf("/readyz while stopping: %s %s", code, body)
+	}
 	g.signal(t, syscall.SIGTERM)
 	if state := g.wait(t).Sys().(syscall.WaitStatus); !state.Signaled() || state.Signal() != syscall.SIGTERM {
 		t.Errorf("the gateway ended with %v, want it ended by the signal", g.cmd.ProcessState)

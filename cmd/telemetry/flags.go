@@ -76,19 +76,16 @@ type secretValue struct{ *secret }
 
 func (v secretValue) Set(s string) error { *v.secret = secret(s); return nil }
 
-// String shows what is not a secret: that there is none, or where it is.
+// String shows only whether there is a secret. A value that begins with @ is
+// hidden too: it names a file to one command and is the secret to another.
 func (v secretValue) String() string {
-	switch {
-	case v.secret == nil, *v.secret == "":
+	if v.secret == nil || *v.secret == "" {
 		return ""
-	case strings.HasPrefix(string(*v.secret), "@"):
-		return string(*v.secret)
 	}
 	return hidden
 }
 
-// Secret defines a flag whose value is not shown by -print-config, unless it
-// begins with @ and so names a file.
+// Secret defines a flag whose value is not shown by -print-config.
 func (f *flags) Secret(name, usage string) *secret {
 	s := new(secret)
 	f.Var(secretValue{s}, name, usage)

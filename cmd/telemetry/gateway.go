@@ -13,8 +13,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
+	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -68,7 +71,7 @@ type gatewayConfig struct {
 	rates                      identity.UnlicensedOptions
 	keyForm                    string
 	maxMessage, maxInFlight    int64
-	connections                int
+	connections, perAddress    int
 	proxies                    string
 	tlsCert, tlsKey            string
 	stopTimeout                time.Duration
@@ -100,6 +103,7 @@ func parseGateway(args []string, stdout, stderr io.Writer) (*gatewayConfig, erro
 	f.Int64Var(&c.maxMessage, "max-message-bytes", limits.ReceiveBytes, "`BYTES` of the largest message received")
 	f.Int64Var(&c.maxInFlight, "max-inflight-bytes", limits.InFlightBytes, "`BYTES` of memory for all messages in flight together; further ones wait")
 	f.IntVar(&c.connections, "max-connections", limits.Connections, "`NUMBER` of connections open at once; further ones wait")
+	f.IntVar(&c.perAddress, "max-connections-per-address", limits.ConnectionsPerNetwork, "`NUMBER` of them open at once from one address; further ones are closed")
 	f.StringVar(&c.proxies, "trusted-proxies", "", "`NETWORKS` (such as 10.0.0.0/8,fd00::/8) whose X-Forwarded-For tells a sender's address")
 	f.StringVar(&c.tlsCert, "tls-cert", "", "PEM `FILE` of the certificate chain; read again when it changes. Without one, senders use cleartext")
 	f.StringVar(&c.tlsKey, "tls-key", "", "PEM `FILE` of the certificate's private key")
@@ -141,16 +145,17 @@ func (c *gatewayConfig) check() error {
 		{"max-message-bytes", float64(c.maxMessage), limits.ReceiveMinBytes, limits.ReceiveMaxBytes},
 		{"max-inflight-bytes", float64(c.maxInFlight), limits.InFlightMinBytes, 1 << 40},
 		{"max-connections", float64(c.connections), 1, 1e6},
+		{"max-connections-per-address", float64(c.perAddress), 1, 1e6},
 		{"stop-timeout", c.stopTimeout.Seconds(), 0.001, 3600},
 	} {
 		if n.value < n.low || n.value > n.high {
-			return badConfig("-%s is out of range: it must be from %v to %v", n.flag, n.low, n.high)
+			return badConfig("-%s is out of range: it must be from %s to %s", n.flag, plain(n.low), plain(n.high))
 		}
 	}
 	if strings.HasPrefix(c.deadLetters, "gcppubsub:") && c.maxMessage > limits.ReceivePubSubBytes {
 		return badConfig("-max-message-bytes is %d, but dead letters of events that large do not fit into Pub/Sub: use at most %d, or a sqlite: -deadletter", c.maxMessage, limits.ReceivePubSubBytes)
 	}
-	if c.topic == c.deadLetters && !volatile(c.topic) {
+	if !volatile(c.topic) && sameTopic(c.topic, c.deadLetters) {
 		return badConfig("-topic and -deadletter are both %s: give dead letters a topic of their own", maskURLs(c.topic))
 	}
 	if (c.tlsCert == "") != (c.tlsKey == "") {
@@ -206,7 +211,7 @@ func runGateway(ctx context.Context, args []string, stdout, stderr io.Writer) (e
 	var tlsConfig *tls.Config
 	if c.tlsCert != "" {
 		if tlsConfig, err = serverTLS(c.tlsCert, c.tlsKey, log); err != nil {
-			return badConfig("%w", err)
+			return badConfig("%w; see -tls-cert and -tls-key", err)
 		}
 	}
 	traced := os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
@@ -286,7 +291,7 @@ func runGateway(ctx context.Context, args []string, stdout, stderr io.Writer) (e
 	}
 
 	err = gateway.Serve(ctx, listener, c.handler(g, health), gateway.ServeOptions{
-		TLS: tlsConfig, Connections: c.connections, StopTimeout: c.stopTimeout, Log: log,
+		TLS: tlsConfig, Connections: c.connections, ConnectionsPerNetwork: c.perAddress, TrustedProxies: c.trustedProxies, StopTimeout: c.stopTimeout, Log: log,
 		Stop: func() {
 			log.Info("gateway stopping", "within", c.stopTimeout)
 			health.Stop()
@@ -341,6 +346,28 @@ func volatile(topicURL string) bool {
 	scheme, _, _ := strings.Cut(topicURL, ":")
 	return scheme == "discard" || scheme == "log" || scheme == "memory"
 }
+
+// sameTopic says whether two URLs name one topic, however they are spelt.
+func sameTopic(a, b string) bool {
+	name := func(u string) string {
+		u, _, _ = strings.Cut(u, "?")
+		path, ok := strings.CutPrefix(u, "sqlite://")
+		if !ok {
+			return u
+		}
+		if plain, err := url.PathUnescape(path); err == nil {
+			path = plain
+		}
+		if absolute, err := filepath.Abs(path); err == nil {
+			path = absolute
+		}
+		return "sqlite://" + path
+	}
+	return name(a) == name(b)
+}
+
+// plain writes a number as a person would type it.
+func plain(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
 
 // openTopics opens all topics, or none.
 func openTopics(ctx context.Context, log *slog.Logger, urls ...string) ([]topic.Topic, error) {

@@ -8,8 +8,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
-	"net/url"
 	"strings"
 	"syscall"
 
@@ -61,24 +61,22 @@ func (c *tailConfig) check() error {
 	if c.limit < 0 {
 		return badConfig("-limit is %d: it must not be negative", c.limit)
 	}
-	u, err := url.Parse(c.topic)
-	if err != nil {
-		return badConfig("-topic is not a URL: %w", err)
-	}
-	switch u.Scheme {
+	switch scheme, _, _ := strings.Cut(c.topic, ":"); scheme {
 	case "sqlite":
 		if !c.fromStart && !c.follow {
 			return badConfig("where to begin? Set -from-start to read what is there, -follow to wait for more, or both")
 		}
-		peek, until := "peek=now", ""
+		peek, until, separator := "peek=now", "", "?"
 		if c.fromStart {
 			peek = "peek=start"
 		}
 		if !c.follow {
 			until = "&until=now"
 		}
-		u.RawQuery = strings.TrimPrefix(u.RawQuery+"&"+peek+until, "&")
-		c.topic = u.String()
+		if strings.Contains(c.topic, "?") {
+			separator = "&"
+		}
+		c.topic += separator + peek + until
 	case "gcppubsub":
 		if c.fromStart {
 			return badConfig("-from-start does not go with Pub/Sub: its subscription knows where to begin")
@@ -96,7 +94,9 @@ func runTail(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		return err
 	}
 	sub, err := topic.Subscribe(ctx, c.topic, slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		return badConfig("%w; a gateway makes the file when it starts: give -topic the URL that the gateway has", err)
+	} else if err != nil {
 		return badConfig("%w", err)
 	}
 	defer sub.Close()

@@ -144,12 +144,13 @@ func TestTailIsAskedWrongly(t *testing.T) {
 		{"", "where to begin?"},
 		{"-from-start -limit -1", "must not be negative"},
 		{"-from-start -topic sqlite:///nowhere/topic.db", "no such file"},
+		{"-from-start -topic sqlite:///nowhere/topic.db", "give -topic the URL"},
 		{"-from-start -topic sqlite:///nowhere/topic.db?subscription=x", "peek"},
 		{"-from-start -topic memory:", "memory:"},
 		{"-from-start -topic kafka://x", "unknown kind of topic"},
 		{"-from-start -topic gcppubsub://projects/p/subscriptions/s", "-from-start does not go with Pub/Sub"},
 		{"-topic gcppubsub://projects/p/subscriptions/s", "has no end"},
-		{"-from-start -topic ://", "not a URL"},
+		{"-from-start -topic ://", "missing protocol scheme"},
 	} {
 		code, stdout, stderr := runOnce(t.Context(), append([]string{"tail"}, strings.Fields(tt.args)...)...)
 		if code != 2 || stdout != "" || !strings.Contains(stderr, tt.stderr) || strings.Count(stderr, "\n") != 1 {

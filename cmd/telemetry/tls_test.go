@@ -117,6 +117,27 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	})
 }
 
+// TestOldTLSIsRefused does as a peer that knows nothing newer than TLS 1.1.
+func TestOldTLSIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := newCertificate(t, "one.example")
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	writePEM(t, certFile, cert)
+	writePEM(t, keyFile, key)
+	config, err := serverTLS(certFile, keyFile, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	defer theirs.Close()
+	go tls.Server(ours, config).Handshake() // its error is the client's, too
+	client := tls.Client(theirs, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11})
+	if err := client.Handshake(); err == nil || !strings.Contains(err.Error(), "protocol version") {
+		t.Errorf("handshake with TLS 1.1: %v, want that the version is refused", err)
+	}
+}
+
 func TestBadCertificateAtStart(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := newCertificate(t, "one.example")

@@ -32,6 +32,10 @@ const (
 type share struct {
 	receive, process       *semaphore.Weighted
 	receiveMax, processMax int64
+	receivers              receivers
+	// responses bounds answers that senders have not read yet.
+	responses    *semaphore.Weighted
+	responsesMax int64
 }
 
 func (s *share) receiveCost(size int64) int64 {
@@ -46,20 +50,23 @@ func (s *share) processCost(size int64) int64 {
 // A budget is the memory of all messages in flight.
 type budget struct {
 	shares [classes]share
-	// responses bounds answers that senders have not read yet.
-	responses *semaphore.Weighted
 	// used is told how the memory charged changes.
 	used func(delta int64)
 }
 
 func newBudget(total int64, used func(delta int64)) *budget {
-	b := &budget{used: used, responses: semaphore.NewWeighted(limits.PendingResponseBytes)}
+	b := &budget{used: used}
 	for c := range b.shares {
-		part := total / limits.UnlicensedShare
-		if class(c) == proven {
-			part = total - 2*part
+		partOf := func(total int64) int64 {
+			part := total / limits.UnlicensedShare
+			if class(c) == proven {
+				part = total - 2*part
+			}
+			return part
 		}
-		s := &b.shares[c]
+		s, part := &b.shares[c], partOf(total)
+		s.responsesMax = partOf(limits.PendingResponseBytes)
+		s.responses = semaphore.NewWeighted(s.responsesMax)
 		s.receiveMax, s.processMax = part/4, part-part/4
 		s.receive, s.process = semaphore.NewWeighted(s.receiveMax), semaphore.NewWeighted(s.processMax)
 	}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -42,6 +43,7 @@ type call struct {
 	// introduction is set until the first message of a stream has been taken.
 	// That message is small and arrives before the sender is known.
 	introduction bool
+	introduceBy  time.Time // when that message must be complete
 
 	prefix    [5]byte
 	prefixLen int
@@ -52,14 +54,21 @@ type call struct {
 	deadline  time.Time // as last set
 	err       error     // of the last Read, which all later ones return
 
+	// arrived is how much of the message being read has; known is called once
+	// the sender is. Both are for others, who wait.
+	arrived atomic.Int64
+	known   func()
+
 	mu       sync.Mutex
 	stopping bool
+	crowding bool // ended, because others wait for its memory
 	between  bool // no message is begun or being processed
 }
 
 // newCall takes over a request's body.
 func newCall(w http.ResponseWriter, r *http.Request, b *budget, maxBytes int64) *call {
-	t := r.Header.Get("Content-Type")
+	// Neither the RPC library nor the standard asks for lower case.
+	t := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Type")))
 	enc := r.Header.Get("Content-Encoding")
 	return &call{
 		ctx:        r.Context(),
@@ -70,6 +79,7 @@ func newCall(w http.ResponseWriter, r *http.Request, b *budget, maxBytes int64) 
 		enveloped:  strings.HasPrefix(t, "application/grpc") || strings.HasPrefix(t, "application/connect+"),
 		compressed: enc != "" && enc != "identity",
 		size:       r.ContentLength,
+		known:      func() {},
 		between:    true,
 	}
 }
@@ -79,11 +89,27 @@ func newCall(w http.ResponseWriter, r *http.Request, b *budget, maxBytes int64) 
 func (c *call) introduced(of class) {
 	c.introduction = false
 	c.class = of
+	c.known()
 }
 
 // done says that the message last received has been dealt with.
 func (c *call) done() {
 	c.charge.release()
+}
+
+// busy says that a message has been received and not been dealt with. To wait
+// for the memory of another one then could be to wait for ever; and none comes,
+// unless a unary call goes on after its only message.
+func (c *call) busy() bool { return c.charge.process > 0 }
+
+// answer says that a unary call's response has size bytes and is about to be
+// written, for which its sender has as long as that of a stream.
+func (c *call) answer(size int) error {
+	c.charge.settle(int64(size))
+	if err := c.control.SetWriteDeadline(time.Now().Add(limits.IdleTimeout)); err != nil {
+		return internal("set write deadline: %w", err)
+	}
+	return nil
 }
 
 // stop makes the call end before its next message.
@@ -95,6 +121,37 @@ func (c *call) stop() {
 		// Wakes a Read that waits for the next message.
 		_ = c.control.SetReadDeadline(time.Unix(1, 0))
 	}
+}
+
+// makeRoom ends the call in the middle of a message.
+func (c *call) makeRoom() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.crowding = true
+	_ = c.control.SetReadDeadline(time.Unix(1, 0))
+}
+
+// arrive waits until there is memory to receive a message of size bytes.
+func (c *call) arrive(size int64) error {
+	share := &c.charge.b.shares[c.class]
+	if share.receive.TryAcquire(share.receiveCost(size)) {
+		share.receive.Release(share.receiveCost(size))
+	} else {
+		defer share.receivers.crowded()()
+	}
+	if err := c.charge.arrive(c.ctx, c.class, size); err != nil {
+		return endedWaiting(err)
+	}
+	share.receivers.add(c)
+	c.due = dueTime(size)
+	return nil
+}
+
+// end gives back what the call holds.
+func (c *call) end() {
+	c.charge.b.shares[c.class].receivers.remove(c)
+	c.charge.release()
+	c.known()
 }
 
 func (c *call) Close() error { return c.body.Close() }
@@ -139,7 +196,7 @@ func (c *call) read(p []byte) (int, error) {
 		return c.readMessage(p)
 	}
 	timeout := limits.StallTimeout
-	if c.prefixLen == 0 && !c.introduction {
+	if c.prefixLen == 0 && !c.introduction && !c.busy() {
 		timeout = limits.IdleTimeout
 	}
 	if err := c.wait(timeout, c.prefixLen == 0); err != nil {
@@ -167,6 +224,8 @@ func (c *call) begin(compressed bool, size int64) error {
 	c.compressed = compressed
 	c.left = size
 	switch {
+	case c.busy():
+		return connect.NewError(connect.CodeUnimplemented, errors.New("a unary call has one message; this one has another"))
 	case c.introduction && size > limits.FirstMessageBytes:
 		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(
 			"the first message of a stream must be its metadata, of at most %d bytes; this one has %d", limits.FirstMessageBytes, size))
@@ -174,13 +233,11 @@ func (c *call) begin(compressed bool, size int64) error {
 		return tooLarge(size, c.max)
 	case size == 0:
 		return nil
-	case !c.introduction:
-		if err := c.charge.arrive(c.ctx, c.class, size); err != nil {
-			return endedWaiting(err)
-		}
+	case c.introduction:
+		c.due = dueTime(size)
+		return nil
 	}
-	c.due = dueTime(size)
-	return nil
+	return c.arrive(size)
 }
 
 // dueTime is when a message must have arrived. Senders that trickle must not
@@ -196,6 +253,7 @@ func (c *call) readMessage(p []byte) (int, error) {
 	}
 	n, err := c.body.Read(p[:min(int64(len(p)), c.left)])
 	c.left -= int64(n)
+	c.arrived.Add(int64(n))
 	if err != nil && !errors.Is(err, io.EOF) {
 		return n, c.failed(err, limits.StallTimeout)
 	}
@@ -209,6 +267,7 @@ func (c *call) readMessage(p []byte) (int, error) {
 
 // complete is called when all of a message has arrived.
 func (c *call) complete(size int64) error {
+	c.charge.b.shares[c.class].receivers.remove(c)
 	// A deadline would go on running while the message is dealt with.
 	c.due, c.deadline = time.Time{}, time.Time{}
 	if err := c.control.SetReadDeadline(c.deadline); err != nil {
@@ -235,10 +294,9 @@ func (c *call) readWhole(p []byte) (int, error) {
 		if c.size < 0 {
 			c.size = c.max
 		}
-		if err := c.charge.arrive(c.ctx, c.class, c.size); err != nil {
-			return 0, endedWaiting(err)
+		if err := c.arrive(c.size); err != nil {
+			return 0, err
 		}
-		c.due = dueTime(c.size)
 	}
 	if c.received > c.max {
 		return 0, tooLarge(c.received, c.max)
@@ -248,6 +306,7 @@ func (c *call) readWhole(p []byte) (int, error) {
 	}
 	n, err := c.body.Read(p)
 	c.received += int64(n)
+	c.arrived.Add(int64(n))
 	if errors.Is(err, io.EOF) && c.charge.process == 0 {
 		if err := c.complete(c.size); err != nil {
 			return n, err
@@ -261,16 +320,24 @@ func (c *call) readWhole(p []byte) (int, error) {
 
 var errStopping = connect.NewError(connect.CodeUnavailable, errors.New("the gateway is stopping; connect again and send what was not acknowledged"))
 
+var errCrowding = connect.NewError(connect.CodeResourceExhausted, errors.New("this message arrived too slowly while others waited for memory; send fewer events in a message"))
+
 // wait sets how long the next read may take, unless the call is to end here.
 func (c *call) wait(timeout time.Duration, between bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if between && c.stopping {
+	switch {
+	case between && c.stopping:
 		return errStopping
+	case !between && c.crowding:
+		return errCrowding
 	}
 	deadline := time.Now().Add(timeout)
 	if !between && !c.due.IsZero() && c.due.Before(deadline) {
 		deadline = c.due
+	}
+	if c.introduction && c.introduceBy.Before(deadline) {
+		deadline = c.introduceBy
 	}
 	// Setting a deadline costs a message between goroutines, so one that
 	// changes little is left as it is.
@@ -291,8 +358,13 @@ func (c *call) failed(err error, timeout time.Duration) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stopping {
+	switch {
+	case c.crowding:
+		return errCrowding
+	case c.stopping:
 		return errStopping
+	case c.introduction:
+		return connect.NewError(connect.CodeDeadlineExceeded, fmt.Errorf("no metadata arrived in %v; connect again", limits.StallTimeout))
 	}
 	return connect.NewError(connect.CodeDeadlineExceeded, fmt.Errorf("nothing arrived for %v; connect again", timeout))
 }

@@ -19,7 +19,7 @@ import (
 )
 
 // All RPC codes are chosen in this file, save those of the transport, which
-// are in call.go.
+// are in call.go, frame.go and stream.go.
 
 // codeOf is the answer to a sender that is not let in.
 var codeOf = map[identity.Reason]connect.Code{
@@ -79,7 +79,11 @@ func (v *verdict) unaryError(wait time.Duration) error {
 	case v.outcome == accepted, v.reason == limits.ReasonTooLarge, v.reason == limits.ReasonTopicRejected:
 		return nil
 	case v.outcome == deadLettered:
-		return invalid("%s: event.%s %s", v.reason, v.field, v.message)
+		field := "event"
+		if v.field != "" {
+			field += "." + v.field
+		}
+		return invalid("%s: %s %s", v.reason, field, v.message)
 	case v.reason == limits.ReasonCanceled:
 		code = connect.CodeCanceled
 	case v.reason == limits.ReasonRateLimited:

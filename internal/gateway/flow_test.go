@@ -50,6 +50,9 @@ func TestSendAllThenRead(t *testing.T) {
 			t.Errorf("response %d has %d events, the first is %.10s", i, len(r.SucceededEvents), r.SucceededEvents[0])
 		}
 	}
+	if share := &s.budget.shares[proven]; !share.responses.TryAcquire(share.responsesMax) {
+		t.Error("responses that were read are still charged")
+	}
 }
 
 // TestDecompressionBomb shows that a small message that becomes a large one is
@@ -176,6 +179,16 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// TestStopEndsNewCalls has a stream that begins while the gateway stops.
+func TestStopEndsNewCalls(t *testing.T) {
+	s := start(t)
+	s.Stop()
+	if _, err := exchange(t, s, metadataMessage(s.licensedMetadata()), eventsMessage(event("a"))); connect.CodeOf(err) != connect.CodeUnavailable {
+		t.Errorf("a stream after Stop: %v, want Unavailable", err)
+	}
+	messages(t, s.topic, 0)
+}
+
 // TestStopBound cuts off what does not finish in time, and says so.
 func TestStopBound(t *testing.T) {
 	gate := &gatedTopic{Topic: topic.NewMemory(1000), entered: make(chan struct{}), leave: make(chan struct{})}
@@ -217,15 +230,13 @@ func (g *gatedTopic) Publish(ctx context.Context, ms []topic.Message) []error {
 // shows that a licensed one is served all the same.
 func TestShares(t *testing.T) {
 	s := start(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
 	for _, of := range []class{unlicensed, unproven} {
 		share := &s.budget.shares[of]
 		full := charge{b: s.budget}
-		if err := full.arrive(ctx, of, share.receiveMax); err != nil {
+		if err := full.arrive(t.Context(), of, share.receiveMax); err != nil {
 			t.Fatal(err)
 		}
-		if err := full.complete(ctx, of, share.processMax); err != nil {
+		if err := full.complete(t.Context(), of, share.processMax); err != nil {
 			t.Fatal(err)
 		}
 		defer full.release()
@@ -235,16 +246,6 @@ func TestShares(t *testing.T) {
 	}
 	if got, err := exchange(t, s, metadataMessage(s.licensedMetadata()), eventsMessage(events("a", 1000)...)); err != nil || len(got) != 1 {
 		t.Fatalf("licensed: %v, %v", got, err)
-	}
-
-	waiting := make(chan error, 1)
-	go func() {
-		_, err := s.connect(t).RecordEventBatch(ctx, connect.NewRequest(&pb.RecordEventBatchRequest{Metadata: unlicensedMetadata("a"), Events: events("b", 1000)}))
-		waiting <- err
-	}()
-	cancel()
-	if err := <-waiting; connect.CodeOf(err) != connect.CodeCanceled {
-		t.Errorf("an unlicensed call with no memory left: %v, want that it waited", err)
 	}
 }
 
@@ -275,6 +276,12 @@ func TestCallsBound(t *testing.T) {
 	}
 	if err := open(s.licensedMetadata()); err != nil {
 		t.Errorf("a licensed stream: %v", err)
+	}
+	s.unlicensedStreams.Release(1)
+	for range 3 {
+		if _, err := exchange(t, s, metadataMessage(unlicensedMetadata("one after the other"))); err != nil {
+			t.Errorf("an unlicensed stream after another one ended: %v", err)
+		}
 	}
 
 	s.mu.Lock()
@@ -353,6 +360,18 @@ func (l *pipeListener) dial(context.Context, string, string) (net.Conn, error) {
 	return client, nil
 }
 
+// slow is how the IDs of events begin that a slowTopic takes long for.
+const slow = "slow"
+
+type slowTopic struct{ topic.Topic }
+
+func (s slowTopic) Publish(ctx context.Context, ms []topic.Message) []error {
+	if strings.Contains(ms[0].Key, slow) {
+		time.Sleep(2 * limits.IdleTimeout) // of a bubble's clock
+	}
+	return s.Topic.Publish(ctx, ms)
+}
+
 // TestTimeouts ends calls whose peer does nothing, and only those.
 func TestTimeouts(t *testing.T) {
 	md := func(t *testing.T) []byte { return envelope(marshal(t, metadataMessage(unlicensedMetadata("a")))) }
@@ -364,10 +383,28 @@ func TestTimeouts(t *testing.T) {
 		text string
 		in   time.Duration // how long the stream lives
 	}{
-		{"nothing sent", func(*testing.T, io.Writer) {}, connect.CodeDeadlineExceeded, "nothing arrived", limits.StallTimeout},
+		{"nothing sent", func(*testing.T, io.Writer) {}, connect.CodeDeadlineExceeded, "no metadata arrived", limits.StallTimeout},
+		{"only empty messages", func(_ *testing.T, w io.Writer) {
+			for range 10 {
+				if _, err := w.Write(envelope(nil)); err != nil {
+					return
+				}
+				time.Sleep(limits.StallTimeout / 2)
+			}
+		}, connect.CodeDeadlineExceeded, "no metadata arrived", limits.StallTimeout},
 		{"idle after events", func(t *testing.T, w io.Writer) {
 			write(t, w, md(t), batch(t))
 		}, connect.CodeDeadlineExceeded, "nothing arrived", limits.IdleTimeout},
+		{"idle after a slow topic", func(t *testing.T, w io.Writer) {
+			write(t, w, md(t), envelope(marshal(t, eventsMessage(events(slow, 3)...))))
+		}, connect.CodeDeadlineExceeded, "nothing arrived", 2*limits.IdleTimeout + limits.IdleTimeout},
+		{"stalled in the next prefix", func(t *testing.T, w io.Writer) {
+			write(t, w, md(t), batch(t))
+			time.Sleep(2 * limits.StallTimeout)
+			write(t, w, []byte{0, 0})
+			time.Sleep(limits.StallTimeout / 2)
+			write(t, w, []byte{0, 0})
+		}, connect.CodeDeadlineExceeded, "nothing arrived", 2*limits.StallTimeout + limits.StallTimeout/2 + limits.StallTimeout},
 		{"stalled in a message", func(t *testing.T, w io.Writer) {
 			write(t, w, md(t), batch(t)[:1000])
 		}, connect.CodeDeadlineExceeded, "nothing arrived", limits.StallTimeout},
@@ -392,7 +429,7 @@ func TestTimeouts(t *testing.T) {
 					t.Fatal(err)
 				}
 				l := newPipeListener()
-				g := New(Options{Topic: topic.NewMemory(1000), DeadLetters: topic.NewMemory(1000), Identities: ids, Metrics: newTestMetrics()})
+				g := New(Options{Topic: slowTopic{topic.NewMemory(1000)}, DeadLetters: topic.NewMemory(1000), Identities: ids, Metrics: newTestMetrics()})
 				mux := http.NewServeMux()
 				g.Handle(mux)
 				ctx, cancel := context.WithCancel(t.Context())

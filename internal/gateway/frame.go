@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -81,7 +82,15 @@ func (wireCodec) Unmarshal(data []byte, m any) error {
 // jsonCodec turns the JSON form of a message into wire format and back. Unlike
 // the wire format, a JSON message that holds one malformed event is refused as
 // a whole: the sender gets the error and still has the events.
-type jsonCodec struct{ name string }
+type jsonCodec struct {
+	name string
+	// max is the largest message, as wire format, which can be several times as
+	// large as its JSON.
+	max int64
+	// turn lets one message be decoded at a time: decoded, it can take a hundred
+	// times as much memory as its JSON.
+	turn chan struct{}
+}
 
 func (c jsonCodec) Name() string { return c.name }
 
@@ -97,15 +106,20 @@ func (jsonCodec) Marshal(m any) ([]byte, error) {
 	return protojson.Marshal(message)
 }
 
-func (jsonCodec) Unmarshal(data []byte, m any) error {
+func (c jsonCodec) Unmarshal(data []byte, m any) error {
 	f, ok := m.(frame)
 	if !ok {
 		return fmt.Errorf("unmarshal %T: not a frame", m)
 	}
+	c.turn <- struct{}{}
+	defer func() { <-c.turn }()
 	message := f.message()
 	// Newer senders may use fields that we do not know.
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(data, message); err != nil {
-		return err
+		return jsonError(err)
+	}
+	if size := proto.Size(message); int64(size) > c.max {
+		return fmt.Errorf("the message has %d bytes in wire format, more than %d; send fewer events in a message", size, c.max)
 	}
 	wire, err := proto.MarshalOptions{}.MarshalAppend((*f.bytes())[:0], message)
 	if err != nil {
@@ -115,11 +129,25 @@ func (jsonCodec) Unmarshal(data []byte, m any) error {
 	return nil
 }
 
-func codecs() connect.HandlerOption {
+var jsonPosition = regexp.MustCompile(`\(line \d+:\d+\)`)
+
+// jsonError says where a message is wrong and not what stands there, which
+// errors of protojson quote at any length: it may be what an event holds or a
+// licence key, and errors are logged.
+func jsonError(err error) error {
+	where := jsonPosition.FindString(err.Error())
+	if where == "" {
+		where = "(it is cut short, nested too deep, or not valid UTF-8)"
+	}
+	return fmt.Errorf("this is not the JSON form of the contract's message %s", where)
+}
+
+func codecs(maxBytes int64) connect.HandlerOption {
+	turn := make(chan struct{}, 1)
 	return connect.WithHandlerOptions(
 		connect.WithCodec(wireCodec{}),
-		connect.WithCodec(jsonCodec{"json"}),
-		connect.WithCodec(jsonCodec{"json; charset=utf-8"}),
+		connect.WithCodec(jsonCodec{"json", maxBytes, turn}),
+		connect.WithCodec(jsonCodec{"json; charset=utf-8", maxBytes, turn}),
 	)
 }
 

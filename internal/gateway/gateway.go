@@ -11,7 +11,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"math"
 	"net/http"
@@ -70,10 +69,14 @@ type Gateway struct {
 	// limited is the rate, in bytes, at which messages are received that are
 	// more than their senders may send.
 	limited *rate.Limiter
+	// newcomers bounds how many of the calls may not have said who they are.
+	newcomers perNetwork
 	// unlicensedStreams bounds how many of the calls are theirs.
 	unlicensedStreams *semaphore.Weighted
 	// arenas are large buffers that no session needs now.
 	arenas sync.Pool
+
+	stopped chan struct{} // closed by Stop
 
 	mu       sync.Mutex
 	calls    map[*call]struct{}
@@ -100,7 +103,8 @@ func New(o Options) *Gateway {
 	used := func(delta int64) { o.Metrics.InFlightBytes.Add(float64(delta)) }
 	procs := int64(runtime.GOMAXPROCS(0))
 	return &Gateway{
-		o: o, budget: newBudget(o.InFlightBytes, used), calls: make(map[*call]struct{}),
+		o: o, budget: newBudget(o.InFlightBytes, used), calls: make(map[*call]struct{}), stopped: make(chan struct{}),
+		newcomers:         perNetwork{max: limits.NewcomersPerNetwork},
 		unlicensedStreams: semaphore.NewWeighted(limits.Calls / limits.UnlicensedShare),
 		encoders:          semaphore.NewWeighted(procs),
 		unprovenEncoders:  semaphore.NewWeighted(max(1, procs/2)),
@@ -111,7 +115,7 @@ func New(o Options) *Gateway {
 // Handle registers both spellings of the service on mux.
 func (g *Gateway) Handle(mux *http.ServeMux) {
 	options := []connect.HandlerOption{
-		codecs(),
+		codecs(g.o.MaxMessageBytes),
 		boundedCompression(g.o.MaxMessageBytes),
 		// Responses are small, and mostly IDs, which hardly compress: to try
 		// would cost as much as all else that is done to take an event.
@@ -164,14 +168,22 @@ func (g *Gateway) track(next http.Handler, stream bool) http.Handler {
 	refusals := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := newCall(w, r, g.budget, g.o.MaxMessageBytes)
-		c.introduction = stream
+		if stream {
+			c.introduction = true
+			c.introduceBy = time.Now().Add(limits.StallTimeout)
+		}
 		if !g.begin(c) {
 			_ = refusals.Write(w, r, tooManyCalls("calls"))
 			return
 		}
 		defer g.end(c)
+		var ok bool
+		if c.known, ok = g.newcomers.enter(g.address(r.RemoteAddr, r.Header)); !ok {
+			c.known = func() {}
+			_ = refusals.Write(w, r, tooManyCalls("calls from this address that have not said who they are"))
+			return
+		}
 		r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
-		c.ctx = r.Context()
 		r.Body = c
 		next.ServeHTTP(w, r)
 	})
@@ -192,7 +204,7 @@ func (g *Gateway) begin(c *call) bool {
 }
 
 func (g *Gateway) end(c *call) {
-	c.charge.release()
+	c.end()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.calls, c)
@@ -203,6 +215,9 @@ func (g *Gateway) end(c *call) {
 func (g *Gateway) Stop() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if !g.stopping {
+		close(g.stopped)
+	}
 	g.stopping = true
 	for c := range g.calls {
 		c.stop()
@@ -247,7 +262,8 @@ func decodeMetadata(wire []byte) (*telemetrygatewayv1.RecordEventsRequestMetadat
 	}
 	var md telemetrygatewayv1.RecordEventsRequestMetadata
 	if err := proto.Unmarshal(wire, &md); err != nil {
-		return nil, invalid("metadata cannot be decoded: %w", errors.Unwrap(err))
+		// The library's error says no more than that it is one.
+		return nil, invalid("metadata cannot be decoded: it is not a whole message, or a text in it is not valid UTF-8")
 	}
 	if md.GetIdentifier() == nil {
 		return nil, invalid("metadata has no identifier")

@@ -13,12 +13,13 @@ import (
 
 	"connectrpc.com/connect"
 
+	telemetrygatewayv1 "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
 	"github.com/telemetrygateway/telemetry/internal/identity"
 	"github.com/telemetrygateway/telemetry/internal/topic"
 )
 
 // outcomes are the values of the label outcome.
-var outcomes = map[any]string{accepted: "accepted", deadLettered: "dead_lettered", failed: "failed"}
+var outcomes = map[telemetrygatewayv1.EventVerdict_Outcome]string{accepted: "accepted", deadLettered: "dead_lettered", failed: "failed"}
 
 // measure counts what became of a message's events, and returns how many were
 // not accepted, by reason.

@@ -78,7 +78,7 @@ func (s *session) record(ctx context.Context, events [][]byte, bytes int) *answe
 			var err error
 			if done, err = s.encode(ctx, events, done, a); err != nil {
 				for ; done < len(events); done++ {
-					a.fail(done, limits.ReasonCanceled, "", err)
+					a.cancel(done)
 				}
 			}
 			s.publish(ctx, events, a)
@@ -187,18 +187,25 @@ func (s *session) publish(ctx context.Context, events [][]byte, a *answer) {
 			s.bury(i, events[i], &limits.Violation{
 				Reason: limits.ReasonTopicRejected, Message: "the topic will never take this event",
 			}, v, now)
+		case ctx.Err() != nil:
+			a.cancel(i)
 		default:
-			a.fail(i, limits.ReasonTopicUnavailable, "the topic did not confirm that it has the event; send it again", err)
+			a.fail(i, limits.ReasonTopicUnavailable, "the topic did not confirm that it has the event; send it again")
 		}
 	})
 	s.each(ctx, s.g.o.DeadLetters, "deadletter", &s.dead, func(i int, err error) {
-		if err == nil {
+		switch {
+		case err == nil:
 			a.verdicts[i].outcome = deadLettered
-			return
+		case ctx.Err() != nil:
+			a.cancel(i)
+		default:
+			a.fail(i, limits.ReasonDeadLetterUnavailable, "this event can never be published ("+a.verdicts[i].reason+") and could not be kept as a dead letter yet; send it again")
 		}
-		a.fail(i, limits.ReasonDeadLetterUnavailable, "this event can never be published ("+a.verdicts[i].reason+") and could not be kept as a dead letter yet; send it again", err)
 	})
 }
+
+var errNoOutcome = errors.New("the topic did not say what became of the message")
 
 // each publishes a batch and calls f with what became of each event.
 func (s *session) each(ctx context.Context, t topic.Topic, name string, b *batch, f func(i int, err error)) {
@@ -212,8 +219,11 @@ func (s *session) each(ctx context.Context, t topic.Topic, name string, b *batch
 	bad := 0
 	for k, i := range b.indexes {
 		var err error
-		if k < len(errs) {
+		switch {
+		case k < len(errs):
 			err = errs[k]
+		case errs != nil:
+			err = errNoOutcome
 		}
 		if err != nil {
 			bad++
@@ -252,13 +262,16 @@ func (s *session) report(ctx context.Context, a *answer) {
 }
 
 // fail says that an event is to be sent again.
-func (a *answer) fail(i int, reason, message string, err error) {
+func (a *answer) fail(i int, reason, message string) {
 	v := &a.verdicts[i]
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		reason, message = limits.ReasonCanceled, "the call ended before the event was known to be durable; send it again"
-	}
 	v.outcome, v.reason, v.field, v.message = failed, reason, "", message
 	a.retryAfter = max(a.retryAfter, retryAfter)
+}
+
+// cancel fails an event because the call has ended. That the topic's error is
+// one of a context does not tell: topics have time limits of their own.
+func (a *answer) cancel(i int) {
+	a.fail(i, limits.ReasonCanceled, "the call ended before the event was known to be durable; send it again")
 }
 
 // failAll says that all events are to be sent again because of a refusal.

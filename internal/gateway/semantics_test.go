@@ -6,17 +6,20 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	pb "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
+	"github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1/telemetrygatewayv1connect"
 	"github.com/telemetrygateway/telemetry/internal/identity"
 	"github.com/telemetrygateway/telemetry/internal/limits"
 	"github.com/telemetrygateway/telemetry/internal/topic"
@@ -133,6 +136,7 @@ func large(id string, bytes int) *pb.Event {
 func TestUnaryEvent(t *testing.T) {
 	s := start(t)
 	client := s.connect(t, connect.WithGRPC())
+	misspelt := telemetrygatewayv1connect.NewTelemeteryGatewayServiceClient(h2c(t), s.url(), connect.WithGRPC())
 	for _, row := range []struct {
 		name string
 		req  *pb.RecordEventRequest
@@ -153,6 +157,9 @@ func TestUnaryEvent(t *testing.T) {
 			if code := codeOfError(err); code != row.code || !strings.Contains(err.Error(), row.text) {
 				t.Errorf("%v, want %v with %q", err, row.code, row.text)
 			}
+			if _, same := misspelt.RecordEvent(t.Context(), connect.NewRequest(row.req)); same == nil || same.Error() != err.Error() {
+				t.Errorf("under the misspelt name: %v, want %v", same, err)
+			}
 		})
 	}
 	messages(t, s.topic, 0)
@@ -169,6 +176,17 @@ func (f failingTopic) Publish(_ context.Context, ms []topic.Message) []error {
 	return slices.Repeat([]error{f.err}, len(ms))
 }
 
+// hook calls before on the way to a topic.
+type hook struct {
+	topic.Topic
+	before func()
+}
+
+func (h hook) Publish(ctx context.Context, ms []topic.Message) []error {
+	h.before()
+	return h.Topic.Publish(ctx, ms)
+}
+
 // TestRecordOne has the outcomes of a single event of a sender that is known.
 func TestRecordOne(t *testing.T) {
 	rejected := failingTopic{err: topic.ErrRejected}
@@ -178,7 +196,7 @@ func TestRecordOne(t *testing.T) {
 		event   *pb.Event
 		topic   topic.Topic
 		dead    topic.Topic
-		cancel  bool
+		cancel  bool // the call ends while it waits for the topic
 		code    connect.Code
 		outcome pb.EventVerdict_Outcome
 		reason  string
@@ -189,9 +207,13 @@ func TestRecordOne(t *testing.T) {
 		{name: "topic down", event: event("a"), topic: down, code: connect.CodeUnavailable, outcome: failed, reason: limits.ReasonTopicUnavailable},
 		{name: "topic refuses for good", event: event("a"), topic: rejected, outcome: deadLettered, reason: limits.ReasonTopicRejected},
 		{name: "dead letters down", event: &pb.Event{Id: "a"}, dead: down, code: connect.CodeUnavailable, outcome: failed, reason: limits.ReasonDeadLetterUnavailable},
-		{name: "cancelled", event: event("a"), topic: failingTopic{err: context.Canceled}, code: connect.CodeCanceled, outcome: failed, reason: limits.ReasonCanceled},
+		{name: "cancelled", event: event("a"), topic: down, cancel: true, code: connect.CodeCanceled, outcome: failed, reason: limits.ReasonCanceled},
+		{name: "dead letter cancelled", event: &pb.Event{Id: "a"}, dead: down, cancel: true, code: connect.CodeCanceled, outcome: failed, reason: limits.ReasonCanceled},
+		{name: "topic too slow for itself", event: event("a"), topic: failingTopic{err: fmt.Errorf("locked: %w", context.DeadlineExceeded)}, code: connect.CodeUnavailable, outcome: failed, reason: limits.ReasonTopicUnavailable},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
 			s := start(t, func(o *Options, _ *identity.Options, _ *ServeOptions) {
 				if row.topic != nil {
 					o.Topic = row.topic
@@ -199,15 +221,21 @@ func TestRecordOne(t *testing.T) {
 				if row.dead != nil {
 					o.DeadLetters = row.dead
 				}
+				if row.cancel {
+					o.Topic, o.DeadLetters = hook{o.Topic, cancel}, hook{o.DeadLetters, cancel}
+				}
 			})
 			session, err := s.newSession(t.Context(), marshal(t, unlicensedMetadata("site")), "127.0.0.1:1", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			a := session.record(t.Context(), [][]byte{marshal(t, row.event)}, 0)
+			a := session.record(ctx, [][]byte{marshal(t, row.event)}, 0)
 			v := a.verdicts[0]
 			if v.outcome != row.outcome || v.reason != row.reason {
 				t.Errorf("verdict %v %q, want %v %q", v.outcome, v.reason, row.outcome, row.reason)
+			}
+			if v.field != "" && row.outcome == failed {
+				t.Errorf("failed because of the field %q", v.field)
 			}
 			if (a.retryAfter > 0) != (row.outcome == failed) {
 				t.Errorf("retry after %v with outcome %v", a.retryAfter, row.outcome)
@@ -219,12 +247,115 @@ func TestRecordOne(t *testing.T) {
 	}
 }
 
+// batchesTopic notes how large the batches are that it is given.
+type batchesTopic struct {
+	topic.Topic
+	messages, bytes []int
+}
+
+func (b *batchesTopic) Publish(ctx context.Context, ms []topic.Message) []error {
+	bytes := 0
+	for _, m := range ms {
+		bytes += len(m.Data)
+	}
+	b.messages, b.bytes = append(b.messages, len(ms)), append(b.bytes, bytes)
+	return b.Topic.Publish(ctx, ms)
+}
+
+// TestChunks publishes as many events at once as there may be, and no more
+// bytes than are gathered for a batch and one turn.
+func TestChunks(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		events []*pb.Event
+		full   int // batches
+	}{
+		{"many", events("a", 2*limits.RequestMessages+1), 2},
+		{"large", slices.Repeat([]*pb.Event{large("a", 100_000)}, 25), 0},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			batches := &batchesTopic{Topic: topic.NewMemory(5000)}
+			s := start(t, func(o *Options, _ *identity.Options, _ *ServeOptions) { o.Topic = batches })
+			got, err := exchange(t, s, metadataMessage(s.licensedMetadata()), eventsMessage(row.events...))
+			if err != nil || len(got) != 1 || len(got[0].SucceededEvents) != len(row.events) {
+				t.Fatal(err)
+			}
+			full := 0
+			for i, n := range batches.messages {
+				if n > limits.RequestMessages || batches.bytes[i] > limits.ChunkBytes+turnBytes+110_000 {
+					t.Errorf("a batch has %d messages and %d bytes", n, batches.bytes[i])
+				}
+				if n == limits.RequestMessages {
+					full++
+				}
+			}
+			if full != row.full || len(batches.messages) != 3 {
+				t.Errorf("batches of %d messages, %d of them full", batches.messages, full)
+			}
+		})
+	}
+}
+
+// TestRateLimited sends more than an unlicensed sender may: all of the message
+// fails, and the sender is told when it may come back.
+func TestRateLimited(t *testing.T) {
+	s := start(t, func(_ *Options, i *identity.Options, _ *ServeOptions) {
+		i.Unlicensed.Burst, i.Unlicensed.Rate = 5, 0.001 // the metadata takes one
+	})
+	md := metadataMessage(unlicensedMetadata("site"))
+	got, err := exchange(t, s, md, eventsMessage(events("a", 3)...), eventsMessage(events("b", 3)...), eventsMessage(events("c", 6)...), eventsMessage(event("d")))
+	if err != nil || len(got) != 4 {
+		t.Fatal(got, err)
+	}
+	for i, want := range []struct {
+		outcome pb.EventVerdict_Outcome
+		reason  string
+		wait    time.Duration // at least
+	}{
+		{outcome: accepted},
+		{failed, limits.ReasonRateLimited, 1900 * time.Second}, // two events' worth
+		{failed, limits.ReasonRateLimited, retryAfter},         // no wait would help
+		{outcome: accepted},
+	} {
+		r := got[i]
+		if (len(r.SucceededEvents) > 0) != (want.outcome == accepted) {
+			t.Errorf("message %d: succeeded %q", i, r.SucceededEvents)
+		}
+		for _, v := range r.Verdicts {
+			if v.Outcome != want.outcome || v.Reason != want.reason {
+				t.Errorf("message %d: %v, want %v %s", i, v, want.outcome, want.reason)
+			}
+		}
+		if wait := r.RetryAfter.AsDuration(); wait < want.wait || wait > want.wait+110*time.Second || want.wait == retryAfter && wait != retryAfter {
+			t.Errorf("message %d: retry after %v, want about %v", i, wait, want.wait)
+		}
+	}
+	messages(t, s.topic, 4)
+
+	// A call that is not let in at all has it in its error.
+	_, err = exchange(t, s, md)
+	var e *connect.Error
+	if !errors.As(err, &e) || e.Code() != connect.CodeResourceExhausted || e.Meta().Get("Retry-After") == "" {
+		t.Fatalf("one call too many: %v", err)
+	}
+	if len(e.Details()) != 1 || e.Details()[0].Type() != "google.rpc.RetryInfo" {
+		t.Errorf("details are %v, want a RetryInfo", e.Details())
+	}
+	limited := verdict{outcome: failed, reason: limits.ReasonRateLimited}
+	if code := codeOfError(limited.unaryError(1500 * time.Millisecond)); code != connect.CodeResourceExhausted {
+		t.Errorf("a single event that is limited: %v", code)
+	}
+	errors.As(limited.unaryError(1500*time.Millisecond), &e)
+	if after := e.Meta().Get("Retry-After"); after != "2" {
+		t.Errorf("to come back after 1.5 s is %q in whole seconds", after)
+	}
+}
+
 // TestRevokedDuringStream shows that a licence stops working in the middle of
 // a stream.
 func TestRevokedDuringStream(t *testing.T) {
-	var identities *identity.Identities
-	s := start(t, func(o *Options, i *identity.Options, _ *ServeOptions) {})
-	identities = s.o.Identities
+	s := start(t)
+	identities := s.o.Identities
 	stream := s.connect(t, connect.WithGRPC()).RecordEvents(t.Context())
 	send := func(m *pb.RecordEventsRequest) {
 		t.Helper()

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -25,6 +26,11 @@ type ServeOptions struct {
 	// Connections is how many may be open at once, zero for
 	// limits.Connections. Further ones wait.
 	Connections int
+	// ConnectionsPerNetwork is how many of them may come from one address, zero
+	// for limits.ConnectionsPerNetwork. Further ones are closed. It does not
+	// hold for TrustedProxies.
+	ConnectionsPerNetwork int
+	TrustedProxies        []netip.Prefix
 	// StopTimeout is how long calls may take to finish once ctx has ended,
 	// zero for limits.StopTimeout.
 	StopTimeout time.Duration
@@ -41,6 +47,9 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, o ServeOptions) 
 	if o.Connections == 0 {
 		o.Connections = limits.Connections
 	}
+	if o.ConnectionsPerNetwork == 0 {
+		o.ConnectionsPerNetwork = min(limits.ConnectionsPerNetwork, o.Connections)
+	}
 	if o.StopTimeout == 0 {
 		o.StopTimeout = limits.StopTimeout
 	}
@@ -49,7 +58,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, o ServeOptions) 
 	protocols.SetHTTP2(o.TLS != nil)
 	protocols.SetUnencryptedHTTP2(o.TLS == nil)
 	server := &http.Server{
-		Handler:   h,
+		Handler:   bounded(h),
 		Protocols: protocols,
 		TLSConfig: o.TLS,
 		// There is no ReadTimeout or WriteTimeout: they would cut long
@@ -67,6 +76,10 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, o ServeOptions) 
 		},
 		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
+	if err := sendWindowsFirst(server); err != nil {
+		return fmt.Errorf("set up HTTP/2: %w", err)
+	}
+	l = &sharingListener{Listener: l, open: perNetwork{max: o.ConnectionsPerNetwork, exempt: o.TrustedProxies}}
 	l = netutil.LimitListener(l, o.Connections)
 	served := make(chan error, 1)
 	go func() {
@@ -91,4 +104,20 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, o ServeOptions) 
 		err = fmt.Errorf("calls were still open after %v and have been cut off; their senders keep what was not acknowledged", o.StopTimeout)
 	}
 	return errors.Join(err, server.Close())
+}
+
+// bounded gives peers a bound for what they can still do when h is done or asks
+// for nothing: sending a body that nobody wants, which HTTP/1.1 reads to the
+// end, and taking the response. Calls set bounds of their own meanwhile.
+func bounded(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		control := http.NewResponseController(w)
+		if r.ProtoMajor == 1 {
+			_ = control.SetReadDeadline(time.Now().Add(limits.StallTimeout))
+			// The connection still has that of the request before.
+			_ = control.SetWriteDeadline(time.Time{})
+		}
+		h.ServeHTTP(w, r)
+		_ = control.SetWriteDeadline(time.Now().Add(limits.IdleTimeout))
+	})
 }

@@ -19,8 +19,12 @@ import (
 // each of which gets one response.
 func (g *Gateway) recordEvents(ctx context.Context, stream *connect.BidiStream[streamRequest, streamResponse]) error {
 	c := callOf(ctx)
-	out := newResponder(ctx, stream.Conn(), c, g.budget)
 	var s *session
+	closed := func() {}
+	defer func() { closed() }() // once its responses are written
+	out := newResponder(ctx, stream.Conn(), c, g.budget)
+	// Should there be a panic, nothing may be written after we return.
+	defer func() { _ = out.close() }()
 	err := func() error {
 		var req request
 		for {
@@ -50,11 +54,11 @@ func (g *Gateway) recordEvents(ctx context.Context, stream *connect.BidiStream[s
 				if s, err = g.newSession(ctx, req.metadata, stream.Peer().Addr, stream.RequestHeader()); err != nil {
 					return err
 				}
-				closed, err := g.streamOpened(s.sender.Kind)
+				opened, err := g.streamOpened(s.sender.Kind)
 				if err != nil {
 					return err
 				}
-				defer closed()
+				closed = opened
 				c.introduced(classOf(s.sender))
 			case eventsArm:
 				if s == nil {
@@ -82,8 +86,11 @@ func (g *Gateway) recordEvents(ctx context.Context, stream *connect.BidiStream[s
 			c.done()
 		}
 	}()
-	if closed := out.close(); err == nil {
-		err = closed
+	// A message that ended the stream is held no longer, though its sender may
+	// take minutes to read the responses before.
+	c.done()
+	if unread := out.close(); err == nil {
+		err = unread
 	}
 	g.streamEnded(s, err)
 	return err
@@ -101,7 +108,11 @@ func (s *session) holdBack(ctx context.Context, size int) {
 		r.CancelAt(now)
 		wait = limits.LimitedWait
 	}
-	pause(ctx, wait)
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+	case <-s.g.stopped:
+	}
 }
 
 // pause waits for d, or until ctx ends.
@@ -140,8 +151,8 @@ func newResponder(ctx context.Context, conn connect.StreamingHandlerConn, c *cal
 
 // send queues a response. It blocks while too much is waiting to be read.
 func (r *responder) send(wire []byte) error {
-	cost := r.cost(wire)
-	if err := r.budget.responses.Acquire(r.ctx, cost); err != nil {
+	share, cost := r.share(), r.cost(wire)
+	if err := share.responses.Acquire(r.ctx, cost); err != nil {
 		return connect.NewError(connect.CodeCanceled, err)
 	}
 	r.mu.Lock()
@@ -150,7 +161,7 @@ func (r *responder) send(wire []byte) error {
 		r.change.Wait()
 	}
 	if r.err != nil {
-		r.budget.responses.Release(cost)
+		share.responses.Release(cost)
 		return r.err
 	}
 	r.queue = append(r.queue, wire)
@@ -159,8 +170,10 @@ func (r *responder) send(wire []byte) error {
 	return nil
 }
 
+func (r *responder) share() *share { return &r.budget.shares[r.c.class] }
+
 func (r *responder) cost(wire []byte) int64 {
-	return min(int64(len(wire))+64, limits.PendingResponseBytes)
+	return min(int64(len(wire))+64, r.share().responsesMax)
 }
 
 // close waits until all responses are written.
@@ -194,7 +207,7 @@ func (r *responder) run() {
 			err = r.write(wire)
 		}
 		cost := r.cost(wire)
-		r.budget.responses.Release(cost)
+		r.share().responses.Release(cost)
 		r.mu.Lock()
 		r.bytes -= cost
 		if err != nil {

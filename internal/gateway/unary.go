@@ -24,8 +24,14 @@ func (g *Gateway) recordEventBatch(ctx context.Context, in *connect.Request[batc
 	if err != nil {
 		return nil, err
 	}
+	callOf(ctx).known()
 	a := s.record(ctx, req.events, len(in.Msg.wire))
-	return connect.NewResponse(&batchResponse{wire: a.append(nil)}), nil
+	in.Msg.wire = nil
+	wire := a.append(nil)
+	if err := callOf(ctx).answer(len(wire)); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&batchResponse{wire: wire}), nil
 }
 
 // recordEvent serves one event of a managed service.
@@ -49,6 +55,7 @@ func (g *Gateway) recordEvent(ctx context.Context, in *connect.Request[eventRequ
 	if err != nil {
 		return nil, err
 	}
+	callOf(ctx).known()
 	// A message field that occurs more than once is one message, merged.
 	var event []byte
 	for _, part := range req.events {

@@ -67,7 +67,7 @@ func (u *unlicensed) identify(id *telemetrygatewayv1.Identifier_UnlicensedInstan
 	if u.o.Deny {
 		return nil, refuse(NotAllowed, "this gateway takes no events from unlicensed instances")
 	}
-	from := network(peer.Address)
+	from := Network(peer.Address)
 	admit := func(events int) error { return u.admit(from, events) }
 	if err := admit(1); err != nil {
 		return nil, err
@@ -134,9 +134,9 @@ func (u *unlicensed) visitor(network netip.Prefix) *rate.Limiter {
 	return v.limiter
 }
 
-// network is what counts as one address: a whole /64 of IPv6, which is what a
+// Network is what counts as one address: a whole /64 of IPv6, which is what a
 // single subscriber is given. Peers without an address count as one.
-func network(a netip.Addr) netip.Prefix {
+func Network(a netip.Addr) netip.Prefix {
 	a = a.Unmap()
 	p, _ := a.Prefix(min(a.BitLen(), 64)) // there are that many bits
 	return p

@@ -26,7 +26,7 @@ const (
 	SenderIDBytes = 128
 	// ExternalURLBytes is the longest external URL.
 	ExternalURLBytes = 1024
-	// RequestIDBytes is the longest request ID; a longer one is cut.
+	// RequestIDBytes is the longest request ID.
 	RequestIDBytes = 128
 	// LicenseKeyBytes is the longest licence key.
 	LicenseKeyBytes = 16 << 10
@@ -59,15 +59,21 @@ const (
 	// StreamsPerConnection is how many calls one HTTP/2 connection may have
 	// open at once.
 	StreamsPerConnection = 100
-	// Connections is the default for how many connections may be open at once.
-	Connections = 2000
+	// Connections and ConnectionsPerNetwork are the defaults for how many
+	// connections may be open at once, in all and from one address. An IPv6
+	// address counts by its /64.
+	Connections           = 2000
+	ConnectionsPerNetwork = 500
 	// StreamBufferBytes is what a sender may have on its way on one stream
 	// before the gateway asks for it. Divided by the round-trip time it bounds a
 	// stream's throughput: 1.3 MB/s at 50 ms.
 	StreamBufferBytes = 64 << 10
-	// Calls is how many calls may be open at once, and UnlicensedShare, as 1/n,
-	// the part of it that streams of unlicensed senders may be.
-	Calls = 2000
+	// Calls is how many calls may be open at once; UnlicensedShare, as 1/n, is
+	// the part of it that streams of unlicensed senders may be; and
+	// NewcomersPerNetwork is how many from one address may not yet have said
+	// who they are.
+	Calls               = 2000
+	NewcomersPerNetwork = 1000
 	// ConnectionBufferBytes is the same for a connection. It has room for all of
 	// its streams: if those whose messages wait for memory could fill it, the
 	// one that has the memory would never get its data.
@@ -80,6 +86,10 @@ const (
 	// StallTimeout ends a call whose peer has begun a message and then neither
 	// sends nor reads for this long.
 	StallTimeout = 30 * time.Second
+	// CrowdedBytesPerSecond is how fast a message must arrive, on average and
+	// once it is as old as CrowdedAge, while others wait for its memory.
+	CrowdedBytesPerSecond = 128 << 10
+	CrowdedAge            = 5 * time.Second
 	// SlowestBytesPerSecond is how fast a message must arrive, on average, once
 	// it has begun and StallTimeout has passed.
 	SlowestBytesPerSecond = 16 << 10

@@ -60,6 +60,20 @@ func TestUnknownFieldsSurvive(t *testing.T) {
 	}
 }
 
+// TestDecodeMergesLegacyMetadata also where the event is decoded from its bytes.
+func TestDecodeMergesLegacyMetadata(t *testing.T) {
+	event := protowire.AppendVarint(protowire.AppendTag(wire(t, legacyEvent()), 900, protowire.VarintType), 1)
+	data, _ := encode(t, newEncoder(t, unlicensed(), payload.KeyFingerprint), event)
+	m, err := payload.Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := m.Event.GetParameters()
+	if p.GetMetadata()["both"] != 2.5 || p.GetMetadata()["count"] != -7 || p.GetLegacyMetadata() != nil {
+		t.Errorf("metadata is %v, legacy metadata %v", p.GetMetadata(), p.GetLegacyMetadata())
+	}
+}
+
 // TestWire lists where unknown fields can hide. An event without any is never
 // sent twice.
 func TestWire(t *testing.T) {

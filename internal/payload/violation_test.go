@@ -227,7 +227,8 @@ func TestDeepest(t *testing.T) {
 	}
 }
 
-// TestSize finds the largest event that fits and adds one byte to it.
+// TestSize finds the largest event that fits, however much dst holds already,
+// and adds one byte to it.
 func TestSize(t *testing.T) {
 	e := newEncoder(t, unlicensed(), payload.KeyFingerprint)
 	event := minimalEvent()
@@ -238,7 +239,9 @@ func TestSize(t *testing.T) {
 		size += len(a.Key) + len(a.Value) + limits.AttributeOverhead
 	}
 	event.User.AnonymousUserId = proto.String(strings.Repeat("x", limits.MessageBytes-size))
-	encode(t, e, wire(t, event))
+	if _, _, v := e.Append(make([]byte, 1000), wire(t, event), receivedAt); v != nil {
+		t.Errorf("the largest event that fits: %v", v)
+	}
 	event.User.AnonymousUserId = proto.String(strings.Repeat("x", limits.MessageBytes-size+1))
 	if _, _, v := e.Append(nil, wire(t, event), receivedAt); v == nil || v.Reason != limits.ReasonTooLarge {
 		t.Errorf("violation is %v, want too_large", v)

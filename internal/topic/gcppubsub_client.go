@@ -62,6 +62,8 @@ func (r pubsubResource) explain(err error) error {
 	switch status.Code(err) {
 	case codes.NotFound:
 		return fmt.Errorf("%s does not exist: create it with “%s” (%w)", r, create, err)
+	case codes.Unavailable:
+		return fmt.Errorf("cannot reach Pub/Sub for %s: check the network, and PUBSUB_EMULATOR_HOST if it is set (%w)", r, err)
 	case codes.PermissionDenied:
 		return fmt.Errorf("not allowed to use %s: grant %s and roles/pubsub.viewer (%w)", r, role, err)
 	}

@@ -125,6 +125,8 @@ func TestSQLitePermissions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Nobody but root could remove the folder as it is.
+	t.Cleanup(func() { os.Chmod(dir, 0o755) })
 	asNobody(t, func() {
 		for _, at := range []string{"topic.db", "new.db", "new/topic.db"} {
 			topic, err := Open(t.Context(), "sqlite://"+filepath.Join(dir, at), slog.New(slog.DiscardHandler))
