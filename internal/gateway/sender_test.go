@@ -4,9 +4,12 @@
 package gateway
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
+
+	"connectrpc.com/connect"
 
 	pb "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
 	"github.com/telemetrygateway/telemetry/internal/identity"
@@ -73,5 +76,27 @@ func TestPublishedSender(t *testing.T) {
 	service := payloadSender(&identity.Sender{Kind: identity.ManagedService, ID: "pings", Scope: "service/pings"})
 	if service.Source != "pings" || service.ID != "pings" || service.Trust != "service" || service.License != nil {
 		t.Errorf("a managed service is %+v", service)
+	}
+}
+
+// TestRefusals has the code for each reason not to let a sender in.
+func TestRefusals(t *testing.T) {
+	want := map[identity.Reason]connect.Code{
+		identity.Malformed:    connect.CodeInvalidArgument,
+		identity.BadSignature: connect.CodeInvalidArgument,
+		identity.Expired:      connect.CodePermissionDenied,
+		identity.Revoked:      connect.CodePermissionDenied,
+		identity.NotAllowed:   connect.CodePermissionDenied,
+		identity.RateLimited:  connect.CodeResourceExhausted,
+		identity.Unsupported:  connect.CodeUnimplemented,
+	}
+	for _, reason := range identity.Reasons() {
+		err := refused(&identity.Refusal{Reason: reason, Message: "why"})
+		if code := connect.CodeOf(err); code != want[reason] || !strings.Contains(err.Error(), "why") {
+			t.Errorf("%s: %v, want %v", reason, err, want[reason])
+		}
+	}
+	if err := refused(errors.New("SECRET")); connect.CodeOf(err) != connect.CodeInternal || strings.Contains(err.Error(), "SECRET") {
+		t.Errorf("an error that is no refusal: %v", err)
 	}
 }

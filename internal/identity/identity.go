@@ -164,13 +164,22 @@ func (i *Identities) Identify(ctx context.Context, id *telemetrygatewayv1.Identi
 // checkText refuses text that is too long or cannot be shown on one line of a
 // log or a terminal as it is.
 func checkText(field, s string, longest int) error {
+	if err := checkEncoding(field, s, longest); err != nil {
+		return err
+	}
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return refuse(Malformed, "%s contains a control character", field)
+	}
+	return nil
+}
+
+// checkEncoding refuses text that is too long or not text at all.
+func checkEncoding(field, s string, longest int) error {
 	switch {
 	case len(s) > longest:
 		return refuse(Malformed, "%s has %d bytes; at most %d are allowed", field, len(s), longest)
 	case !utf8.ValidString(s):
 		return refuse(Malformed, "%s is not valid UTF-8", field)
-	case strings.ContainsFunc(s, unicode.IsControl):
-		return refuse(Malformed, "%s contains a control character", field)
 	}
 	return nil
 }
@@ -180,5 +189,7 @@ func checkInstance(kind, instanceID, externalURL string) error {
 	if err := checkText(kind+".instance_id", instanceID, limits.SenderIDBytes); err != nil {
 		return err
 	}
-	return checkText(kind+".external_url", externalURL, limits.ExternalURLBytes)
+	// Instances in the field send the URL as their administrator typed it, a
+	// line break at its end included, and it tells nobody apart.
+	return checkEncoding(kind+".external_url", externalURL, limits.ExternalURLBytes)
 }
