@@ -95,6 +95,7 @@ func TestSlowMakeRoom(t *testing.T) {
 		if waited := time.Since(began); waited > limits.CrowdedAge+2*time.Second {
 			t.Errorf("it waited %v", waited)
 		}
+		synctest.Wait() // until whoever was ended knows
 		mu.Lock()
 		if crowded != 1 {
 			t.Errorf("%d slow senders were ended, want as many as had to make room: 1 of %d", crowded, tricklers)
