@@ -268,9 +268,14 @@ func (c *call) readMessage(p []byte) (int, error) {
 // complete is called when all of a message has arrived.
 func (c *call) complete(size int64) error {
 	c.charge.b.shares[c.class].receivers.remove(c)
-	// A deadline would go on running while the message is dealt with.
+	// A deadline would go on running while the message is dealt with. Whoever
+	// was to make room and has arrived after all is forgiven.
+	c.mu.Lock()
+	c.crowding = false
 	c.due, c.deadline = time.Time{}, time.Time{}
-	if err := c.control.SetReadDeadline(c.deadline); err != nil {
+	err := c.control.SetReadDeadline(c.deadline)
+	c.mu.Unlock()
+	if err != nil {
 		return fmt.Errorf("clear read deadline: %w", err)
 	}
 	if c.compressed {
