@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -17,6 +16,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"connectrpc.com/connect"
+
+	pb "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
 	"github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1/telemetrygatewayv1connect"
 	"github.com/telemetrygateway/telemetry/internal/identity"
 	"github.com/telemetrygateway/telemetry/internal/limits"
@@ -28,20 +30,8 @@ import (
 // seconds and not for minutes.
 func TestSlowMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ids, err := identity.New(identity.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		l := newPipeListener()
-		g := New(Options{Topic: topic.NewMemory(1000), DeadLetters: topic.NewMemory(1000), Identities: ids, Metrics: newTestMetrics()})
-		mux := http.NewServeMux()
-		g.Handle(mux)
 		ctx, cancel := context.WithCancel(t.Context())
-		served := make(chan error, 1)
-		go func() { served <- Serve(ctx, l, mux, ServeOptions{Log: discardLog, Stop: g.Stop}) }()
-		p := new(http.Protocols)
-		p.SetUnencryptedHTTP2(true)
-		transport := &http.Transport{Protocols: p, DialContext: l.dial}
+		g, transport, stop := serveOnPipe(t, topic.NewMemory(1000))
 		post := func(body io.Reader) []byte {
 			req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://gateway"+telemetrygatewayv1connect.TelemetryGatewayServiceRecordEventsProcedure, body)
 			if err != nil {
@@ -103,10 +93,7 @@ func TestSlowMakeRoom(t *testing.T) {
 		mu.Unlock()
 		cancel()
 		slow.Wait()
-		transport.CloseIdleConnections()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
+		stop()
 	})
 }
 
@@ -141,6 +128,7 @@ func TestPerNetwork(t *testing.T) {
 // TestConnectionsPerNetwork opens one connection more than may be open.
 func TestConnectionsPerNetwork(t *testing.T) {
 	s := start(t, func(_ *Options, _ *identity.Options, o *ServeOptions) { o.ConnectionsPerNetwork = 2 })
+	began := time.Now()
 	var conns []net.Conn
 	dial := func() net.Conn {
 		conn, err := net.Dial("tcp", s.address)
@@ -165,7 +153,56 @@ func TestConnectionsPerNetwork(t *testing.T) {
 			t.Fatalf("a connection within the bound: %v", err)
 		}
 	}
-	if n, err := dial().Read(make([]byte, 1)); n > 0 || err == nil || errors.Is(err, context.DeadlineExceeded) {
+	if n, err := dial().Read(make([]byte, 1)); n > 0 || err == nil {
 		t.Errorf("one too many was not closed: %d bytes, %v", n, err)
+	}
+	// One that is closed makes room, as soon as the gateway has noticed.
+	conns[0].Close()
+	for {
+		conn := dial()
+		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		if n, _ := conn.Read(make([]byte, 12)); n > 0 {
+			return
+		}
+		conn.Close()
+		if time.Since(began) > time.Minute {
+			t.Fatal("a closed connection made no room")
+		}
+	}
+}
+
+// TestNewcomers bounds the calls of one address that have not said who they
+// are, and no others.
+func TestNewcomers(t *testing.T) {
+	s := start(t)
+	s.newcomers.max = 1
+	silent := rawStream(t, s.grpc(t))
+	one := func() error {
+		_, err := s.connect(t).RecordEventBatch(t.Context(), connect.NewRequest(&pb.RecordEventBatchRequest{Metadata: s.licensedMetadata()}))
+		return err
+	}
+	// The stream counts from when the gateway has its headers.
+	for began := time.Now(); ; {
+		err := one()
+		if connect.CodeOf(err) == connect.CodeResourceExhausted {
+			break
+		}
+		if err != nil || time.Since(began) > time.Minute {
+			t.Fatalf("beside a newcomer that keeps silent: %v, want that there is no room", err)
+		}
+	}
+	for _, m := range []*pb.RecordEventsRequest{metadataMessage(s.licensedMetadata()), eventsMessage()} {
+		if err := silent.SendMsg(marshal(t, m)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var wire []byte
+	if err := silent.RecvMsg(&wire); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := one(); err != nil {
+			t.Errorf("beside a stream that has said who it is: %v", err)
+		}
 	}
 }

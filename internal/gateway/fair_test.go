@@ -9,7 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	pb "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
+	"github.com/telemetrygateway/telemetry/internal/identity"
 	"github.com/telemetrygateway/telemetry/internal/limits"
 )
 
@@ -83,5 +86,27 @@ func TestHoldBack(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestHeldBackOnStream shows that a stream whose message was more than its
+// sender may send is what pays for it, and that one within bounds is not.
+func TestHeldBackOnStream(t *testing.T) {
+	s := start(t, func(_ *Options, i *identity.Options, _ *ServeOptions) {
+		i.Unlicensed.Burst, i.Unlicensed.Rate = 5, 0.001
+	})
+	s.limited = rate.NewLimiter(1, limits.LimitedBurstBytes) // refills slowly
+	for _, row := range []struct {
+		events int
+		paid   bool
+	}{{1, false}, {100, true}} {
+		before := s.limited.Tokens()
+		got, err := exchange(t, s, metadataMessage(unlicensedMetadata("site")), eventsMessage(events("e", row.events)...))
+		if err != nil || len(got) != 1 {
+			t.Fatal(got, err)
+		}
+		if paid := before-s.limited.Tokens() > limits.LimitedOverhead/2; paid != row.paid {
+			t.Errorf("%d events: paid %v, want %v", row.events, paid, row.paid)
+		}
 	}
 }

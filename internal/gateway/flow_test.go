@@ -372,6 +372,32 @@ func (s slowTopic) Publish(ctx context.Context, ms []topic.Message) []error {
 	return s.Topic.Publish(ctx, ms)
 }
 
+// serveOnPipe serves a gateway in a bubble, over connections in memory.
+func serveOnPipe(t *testing.T, events topic.Topic) (*Gateway, *http.Transport, func()) {
+	t.Helper()
+	ids, err := identity.New(identity.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newPipeListener()
+	g := New(Options{Topic: events, DeadLetters: topic.NewMemory(1000), Identities: ids, Metrics: newTestMetrics()})
+	mux := http.NewServeMux()
+	g.Handle(mux)
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- Serve(ctx, l, mux, ServeOptions{Log: discardLog, Stop: g.Stop}) }()
+	p := new(http.Protocols)
+	p.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: p, DialContext: l.dial}
+	return g, transport, func() {
+		transport.CloseIdleConnections()
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestTimeouts ends calls whose peer does nothing, and only those.
 func TestTimeouts(t *testing.T) {
 	md := func(t *testing.T) []byte { return envelope(marshal(t, metadataMessage(unlicensedMetadata("a")))) }
@@ -424,23 +450,9 @@ func TestTimeouts(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ids, err := identity.New(identity.Options{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				l := newPipeListener()
-				g := New(Options{Topic: slowTopic{topic.NewMemory(1000)}, DeadLetters: topic.NewMemory(1000), Identities: ids, Metrics: newTestMetrics()})
-				mux := http.NewServeMux()
-				g.Handle(mux)
-				ctx, cancel := context.WithCancel(t.Context())
-				served := make(chan error, 1)
-				go func() { served <- Serve(ctx, l, mux, ServeOptions{Log: discardLog, Stop: g.Stop}) }()
-
-				p := new(http.Protocols)
-				p.SetUnencryptedHTTP2(true)
-				transport := &http.Transport{Protocols: p, DialContext: l.dial}
+				_, transport, stop := serveOnPipe(t, slowTopic{topic.NewMemory(1000)})
 				body, w := io.Pipe()
-				req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://gateway"+telemetrygatewayv1connect.TelemetryGatewayServiceRecordEventsProcedure, body)
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://gateway"+telemetrygatewayv1connect.TelemetryGatewayServiceRecordEventsProcedure, body)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -464,11 +476,7 @@ func TestTimeouts(t *testing.T) {
 				}
 				_ = w.Close()
 				sending.Wait()
-				transport.CloseIdleConnections()
-				cancel()
-				if err := <-served; err != nil {
-					t.Error(err)
-				}
+				stop()
 			})
 		})
 	}
