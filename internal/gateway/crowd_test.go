@@ -176,33 +176,34 @@ func TestConnectionsPerNetwork(t *testing.T) {
 func TestNewcomers(t *testing.T) {
 	s := start(t)
 	s.newcomers.max = 1
-	silent := rawStream(t, s.grpc(t))
-	one := func() error {
-		_, err := s.connect(t).RecordEventBatch(t.Context(), connect.NewRequest(&pb.RecordEventBatchRequest{Metadata: s.licensedMetadata()}))
-		return err
-	}
-	// The stream counts from when the gateway has its headers.
-	for began := time.Now(); ; {
-		err := one()
-		if connect.CodeOf(err) == connect.CodeResourceExhausted {
-			break
-		}
-		if err != nil || time.Since(began) > time.Minute {
-			t.Fatalf("beside a newcomer that keeps silent: %v, want that there is no room", err)
+	client := s.connect(t, connect.WithGRPC())
+	batch := func(md *pb.RecordEventsRequestMetadata, want connect.Code, when string) {
+		t.Helper()
+		_, err := client.RecordEventBatch(t.Context(), connect.NewRequest(&pb.RecordEventBatchRequest{Metadata: md}))
+		if codeOfError(err) != want {
+			t.Errorf("%s: %v, want code %v", when, err, want)
 		}
 	}
+	for range 3 {
+		batch(unlicensedMetadata(""), connect.CodeInvalidArgument, "after others who were refused")
+	}
+	leave, ok := s.newcomers.enter(netip.MustParseAddr("127.0.0.1"))
+	if !ok {
+		t.Fatal("who was refused still counts")
+	}
+	batch(s.licensedMetadata(), connect.CodeResourceExhausted, "beside a newcomer that keeps silent")
+	leave()
+
+	stream := client.RecordEvents(t.Context())
 	for _, m := range []*pb.RecordEventsRequest{metadataMessage(s.licensedMetadata()), eventsMessage()} {
-		if err := silent.SendMsg(marshal(t, m)); err != nil {
+		if err := stream.Send(m); err != nil {
 			t.Fatal(err)
 		}
 	}
-	var wire []byte
-	if err := silent.RecvMsg(&wire); err != nil {
+	if _, err := stream.Receive(); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if err := one(); err != nil {
-			t.Errorf("beside a stream that has said who it is: %v", err)
-		}
+		batch(s.licensedMetadata(), 0, "beside a stream that has said who it is")
 	}
 }
