@@ -4,8 +4,9 @@
 // Package license issues and verifies signed licence keys.
 //
 // Nothing that a key says is returned unless its signature verified over the
-// very bytes that say it. Whether a licence has expired or was revoked is
-// reported and not enforced: that is for the caller to decide.
+// very bytes that say it, with one exception: Claims, which may only be used to
+// be stricter. Whether a licence has expired or was revoked is reported and not
+// enforced: that is for the caller to decide.
 //
 // # Format
 //
@@ -262,15 +263,8 @@ func checkAlgorithm(format string, version int, o Options) error {
 func newLicense(i *infoJSON, keyID, algorithm string, signed []byte) *License {
 	sum := sha256.Sum256(slices.Concat([]byte(fingerprintPrefix), signed))
 	l := &License{
-		Info: Info{Tags: i.Tags, Users: i.Users, CreatedAt: i.CreatedAt, ExpiresAt: i.ExpiresAt},
-		ID:   i.ID, KeyID: keyID, Algorithm: algorithm,
+		Info: i.info(), ID: i.ID, KeyID: keyID, Algorithm: algorithm,
 		fingerprint: "sha256:" + hex.EncodeToString(sum[:]),
-	}
-	if i.SalesforceSubscriptionID != nil {
-		l.SalesforceSubscriptionID = *i.SalesforceSubscriptionID
-	}
-	if i.SalesforceOpportunityID != nil {
-		l.SalesforceOpportunityID = *i.SalesforceOpportunityID
 	}
 	switch {
 	case i.Version >= 4:
@@ -284,4 +278,15 @@ func newLicense(i *infoJSON, keyID, algorithm string, signed []byte) *License {
 		l.Version = 3
 	}
 	return l
+}
+
+func (i *infoJSON) info() Info {
+	info := Info{Tags: i.Tags, Users: i.Users, CreatedAt: i.CreatedAt, ExpiresAt: i.ExpiresAt}
+	if i.SalesforceSubscriptionID != nil {
+		info.SalesforceSubscriptionID = *i.SalesforceSubscriptionID
+	}
+	if i.SalesforceOpportunityID != nil {
+		info.SalesforceOpportunityID = *i.SalesforceOpportunityID
+	}
+	return info
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"testing"
 
+	"github.com/telemetrygateway/telemetry/client"
 	"github.com/telemetrygateway/telemetry/internal/limits"
 )
 
@@ -56,6 +57,10 @@ func TestChain(t *testing.T) {
 		{"smallest receive limit in default", limits.ReceiveMinBytes, limits.ReceiveBytes},
 		{"default receive limit in that for Pub/Sub", limits.ReceiveBytes, limits.ReceivePubSubBytes},
 		{"receive limit for Pub/Sub in the largest", limits.ReceivePubSubBytes, limits.ReceiveMaxBytes},
+		{"largest request of a web app in those worked on at once", limits.IntakeBodyBytes, limits.IntakeWorkingBytes},
+		{"largest recorded event in a message that a client sends by default", limits.RecordedEventBytes + frame, client.DefaultMaxMessageBytes},
+		{"largest message of a client by default in what a gateway receives", client.DefaultMaxMessageBytes, limits.ReceiveBytes},
+		{"largest recorded event in a topic, as JSON", escaped*limits.RecordedEventBytes + limits.MetadataBytes, limits.MessageBytes},
 		{"dead letter of the largest event by default", base64.StdEncoding.EncodedLen(limits.ReceiveBytes), wrappedRoom},
 		{"dead letter of the largest event for Pub/Sub", base64.StdEncoding.EncodedLen(limits.ReceivePubSubBytes), wrappedRoom},
 		{"largest message in memory for unlicensed senders", limits.ReceiveBytes * limits.InFlightFactor, limits.InFlightBytes / limits.UnlicensedShare},

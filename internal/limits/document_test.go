@@ -33,8 +33,9 @@ func TestDocument(t *testing.T) {
 	b.WriteString(`<!-- Made by a test in internal/limits; change that. -->
 # Limits
 
-All limits of the gateway. What one stage lets through, the next one takes, also after it has grown as much as it can: a
-control character in a text takes six bytes in JSON, base64 a third more. A test asserts it for each pair of stages.
+All limits of the gateway and of instances. What one stage lets through, the next one takes, also after it has grown as
+much as it can: a control character in a text takes six bytes in JSON, base64 a third more. A test asserts it for each
+pair of stages.
 
 `)
 	for _, section := range []struct {
@@ -42,12 +43,25 @@ control character in a text takes six bytes in JSON, base64 a third more. A test
 		rows        []row
 	}{
 		{"An event", "What breaks one of these is a dead letter, with a reason; its neighbours are not touched.", []row{
+			{"event, where an instance records it", size(limits.RecordedEventBytes), "", "an error where it is recorded, `too_large`"},
 			{"event ID", size(limits.EventIDBytes), "", letter + ", `id_too_long`"},
 			{"feature, action", fmt.Sprintf("%d to %d bytes", limits.NameMinBytes, limits.NameBytes), "", letter + ", `feature_invalid`, `action_invalid`"},
 			{"nesting of private metadata", fmt.Sprintf("%d deep", limits.Depth), "", letter + ", `too_deep`"},
 			{"numbers", "finite", "", letter + ", `not_finite`"},
 			{"texts", "valid UTF-8", "", letter + ", `invalid_utf8`"},
 			{"its message: payload, key and attributes", size(limits.MessageBytes), "", letter + ", `too_large`"},
+		}},
+		{"A request of a web app to an instance", "A request that breaks one of these is refused as a whole: nothing of it is recorded, unless the last column says otherwise.", []row{
+			{"request", size(limits.IntakeBodyBytes), "", "status 413"},
+			{"events", number(limits.IntakeEvents), "", "an error, `BAD_REQUEST`"},
+			{"values in its variables", number(limits.IntakeValues), "", "status 400"},
+			{"idempotency key", size(limits.IdempotencyKeyBytes), "", "status 400"},
+			{"interaction ID in a header", size(limits.InteractionIDBytes), "", "not looked at"},
+			{"GraphQL document", size(limits.IntakeQueryBytes), "", "an error, `BAD_REQUEST`"},
+			{"nesting of its fields", fmt.Sprintf("%d deep", limits.IntakeDepth), "", "an error, `BAD_REQUEST`"},
+			{"its fields, fragments resolved", number(limits.IntakeSelections), "", "an error, `BAD_REQUEST`"},
+			{"calls of recordEvents", "1", "", "an error, `BAD_REQUEST`, for each further one"},
+			{"requests worked on at once", size(limits.IntakeWorkingBytes) + " in all", "", waits},
 		}},
 		{"A sender", "", []row{
 			{"licence key", size(limits.LicenseKeyBytes), "", invalid},

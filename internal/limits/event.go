@@ -52,8 +52,8 @@ func Reasons() []Reason {
 		{ReasonNotFinite, true, "A number is NaN or infinite."},
 		{ReasonIDMissing, true, "The event has no ID."},
 		{ReasonIDTooLong, true, fmt.Sprintf("The event's ID is longer than %d bytes.", EventIDBytes)},
-		{ReasonFeatureInvalid, true, "The feature is not " + nameRule + "."},
-		{ReasonActionInvalid, true, "The action is not " + nameRule + "."},
+		{ReasonFeatureInvalid, true, "The feature is not " + NameRule + "."},
+		{ReasonActionInvalid, true, "The action is not " + NameRule + "."},
 		{ReasonTimestampMissing, true, "The event has no timestamp."},
 		{ReasonTimestampInvalid, true, "The timestamp is not between the years 1 and 9999, or its nanoseconds are not between 0 and 999,999,999."},
 		{ReasonTooLarge, true, fmt.Sprintf("The event is larger than a topic takes: its message, with labels and escapes, exceeds %d bytes.", MessageBytes)},
@@ -65,8 +65,8 @@ func Reasons() []Reason {
 	}
 }
 
-// nameRule is the rule for features and actions, in words.
-const nameRule = "2 to 64 bytes: a small letter first, then letters, dots and dashes"
+// NameRule is the rule for features and actions, in words.
+const NameRule = "2 to 64 bytes: a small letter first, then letters, dots and dashes"
 
 // Violation says which rule an event breaks. It never quotes the event.
 type Violation struct {
@@ -99,10 +99,10 @@ func CheckEvent(e *telemetrygatewayv1.Event) *Violation {
 		return &Violation{ReasonIDMissing, "id", "is empty"}
 	case len(e.GetId()) > EventIDBytes:
 		return &Violation{ReasonIDTooLong, "id", fmt.Sprintf("has %d bytes, more than %d", len(e.GetId()), EventIDBytes)}
-	case !validName(e.GetFeature()):
-		return &Violation{ReasonFeatureInvalid, "feature", "is not " + nameRule}
-	case !validName(e.GetAction()):
-		return &Violation{ReasonActionInvalid, "action", "is not " + nameRule}
+	case !ValidName(e.GetFeature()):
+		return &Violation{ReasonFeatureInvalid, "feature", "is not " + NameRule}
+	case !ValidName(e.GetAction()):
+		return &Violation{ReasonActionInvalid, "action", "is not " + NameRule}
 	case e.GetTimestamp() == nil:
 		return &Violation{ReasonTimestampMissing, "timestamp", "is not set"}
 	case !e.GetTimestamp().IsValid():
@@ -129,8 +129,9 @@ func CheckEvent(e *telemetrygatewayv1.Event) *Violation {
 	return nil
 }
 
-// validName reports whether s matches ^[a-z][a-zA-Z.-]+$ and is not too long.
-func validName(s string) bool {
+// ValidName reports whether s may be a feature or an action: whether it matches
+// ^[a-z][a-zA-Z.-]+$ and is not too long. NameRule says so in words.
+func ValidName(s string) bool {
 	if len(s) < NameMinBytes || len(s) > NameBytes || s[0] < 'a' || s[0] > 'z' {
 		return false
 	}

@@ -18,6 +18,10 @@ const (
 	// Depth is how deep private metadata may nest: an object or a list inside
 	// the outermost object is at depth 2.
 	Depth = 32
+	// RecordedEventBytes is the largest event that an instance records, in its
+	// wire format. It fits into the smallest message that a client sends by
+	// default, and into a topic however much it grows as JSON.
+	RecordedEventBytes = 1 << 20
 )
 
 // What a sender says about itself.
@@ -36,6 +40,33 @@ const (
 	// MetadataBytes is the most that all of this may take as JSON, together
 	// with the licence's own fields.
 	MetadataBytes = 128 << 10
+)
+
+// One request of a web app or another client to an instance.
+const (
+	// IntakeBodyBytes is the default for the largest request, and IntakeEvents
+	// that for the most events in it.
+	IntakeBodyBytes = 1 << 20
+	IntakeEvents    = 500
+	// IntakeValues is how many values the variables of a request may have:
+	// objects, lists, texts, numbers. Each one that is wrong costs an error.
+	IntakeValues = 50_000
+	// IntakeWorkingBytes is how many bytes of requests are worked on at once.
+	// Decoded they take up to a hundred times as much memory.
+	IntakeWorkingBytes = 4 << 20
+	// IntakeQueryBytes, IntakeDepth and IntakeSelections bound a GraphQL
+	// document: its length, how deep its fields nest, and how many there are
+	// once fragments stand where they are used. What tools ask to learn the
+	// schema is the deepest and longest there is.
+	IntakeQueryBytes = 8 << 10
+	IntakeDepth      = 16
+	IntakeSelections = 1000
+	// IntakeErrors is how many errors of a malformed request are reported.
+	IntakeErrors = 20
+	// IdempotencyKeyBytes is the longest idempotency key, and
+	// InteractionIDBytes the longest interaction ID taken from a header.
+	IdempotencyKeyBytes = 128
+	InteractionIDBytes  = 256
 )
 
 // One call to the gateway.
