@@ -66,6 +66,10 @@ const (
 	// maxResponseBytes bounds the answer to one message. A verdict with all its
 	// fields filled takes about 600 bytes.
 	maxResponseBytes = 32 << 20
+
+	// idleTimeout is how long connections are kept unused, which cost the gateway
+	// something as well.
+	idleTimeout = time.Minute
 )
 
 // Protocol is how a client talks to the gateway.
@@ -78,6 +82,26 @@ const (
 	// Connect sends each message in a request of its own, which passes any
 	// proxy. It does HTTP/1.1, and HTTP/2 where TLS negotiates it.
 	Connect
+	// Auto is GRPC where that gets through, and else Connect over HTTP/1.1. It
+	// asks before it sends: with a call of gRPC that holds no event, so that none
+	// is ever sent both ways. Where gRPC does not get through it asks again
+	// after an hour.
+	Auto
+)
+
+// Compression is when messages are compressed, with gzip. Small messages never
+// are.
+type Compression int
+
+const (
+	// CompressRemote compresses unless the gateway is on this machine, where
+	// bytes cost less than compressing them, or has the old service name, where
+	// it may not know gzip.
+	CompressRemote Compression = iota
+	// CompressAlways compresses.
+	CompressAlways
+	// CompressNever does not.
+	CompressNever
 )
 
 // Options change how a Client sends. The zero value is right for most.
@@ -90,6 +114,13 @@ type Options struct {
 	// TLS is for https gateways: extra roots, client certificates. Nil means
 	// the system's roots.
 	TLS *tls.Config
+	// Proxy returns the proxy for a request, or nil for none:
+	// http.ProxyFromEnvironment if unset, which goes by HTTPS_PROXY, HTTP_PROXY
+	// and NO_PROXY. A proxy carries an https gateway's calls unseen; an http
+	// gateway's only over Connect.
+	Proxy func(*http.Request) (*url.URL, error)
+	// Compression is CompressRemote unless set.
+	Compression Compression
 	// MessageBytes is the size in bytes that a message with more than one event
 	// stays within: DefaultMessageBytes if 0.
 	MessageBytes int
@@ -112,9 +143,12 @@ type Client struct {
 	url      string
 	identity Identity
 	options  Options
-	http     *http.Client
+	proxied  bool // by a proxy that sees the requests themselves
+	road     road
 	stream   *connect.Client[message, telemetrygatewayv1.RecordEventsResponse]
 	batch    *connect.Client[message, telemetrygatewayv1.RecordEventBatchResponse]
+	http     []*http.Client
+	idle     *time.Timer // closes connections that have not been used for a while
 }
 
 // New returns a client for the gateway at an http or https URL. It does not
@@ -131,28 +165,36 @@ func New(gatewayURL string, id Identity, o Options) (*Client, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
+	proxy, err := o.Proxy(&http.Request{URL: u})
+	if err != nil {
+		// The error quotes the proxy's URL, which may hold a password.
+		return nil, errors.New("the proxy for the gateway cannot be parsed: check HTTPS_PROXY and HTTP_PROXY")
+	}
 	c := &Client{
 		url:      strings.TrimRight(u.String(), "/"),
 		identity: id,
 		options:  o,
-		http: &http.Client{
-			Transport: transport(u.Scheme, o),
-			// Following a redirect would hand the licence key to someone else.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		proxied:  proxy != nil && u.Scheme == "http",
 	}
-	rpc := []connect.ClientOption{connect.WithCodec(wireCodec{}), connect.WithReadMaxBytes(maxResponseBytes)}
-	switch {
-	case o.Protocol == Connect:
+	rpc := connect.WithClientOptions(connect.WithCodec(wireCodec{}), connect.WithReadMaxBytes(maxResponseBytes))
+	if o.compresses(u) {
+		rpc = connect.WithClientOptions(rpc, withGzip())
+	}
+	if o.Protocol != Connect {
+		procedure := telemetrygatewayv1connect.TelemetryGatewayServiceRecordEventsProcedure
+		if o.OldServiceName {
+			procedure = telemetrygatewayv1connect.TelemeteryGatewayServiceRecordEventsProcedure
+		}
+		c.stream = connect.NewClient[message, telemetrygatewayv1.RecordEventsResponse](
+			c.over(false, true), c.url+procedure, rpc, connect.WithGRPC())
+	}
+	if o.Protocol != GRPC {
+		// Auto uses it where something in between has trouble with HTTP/2.
+		withHTTP2 := o.Protocol == Connect
 		c.batch = connect.NewClient[message, telemetrygatewayv1.RecordEventBatchResponse](
-			c.http, c.url+telemetrygatewayv1connect.TelemetryGatewayServiceRecordEventBatchProcedure, rpc...)
-	case o.OldServiceName:
-		c.stream = connect.NewClient[message, telemetrygatewayv1.RecordEventsResponse](
-			c.http, c.url+telemetrygatewayv1connect.TelemeteryGatewayServiceRecordEventsProcedure, append(rpc, connect.WithGRPC())...)
-	default:
-		c.stream = connect.NewClient[message, telemetrygatewayv1.RecordEventsResponse](
-			c.http, c.url+telemetrygatewayv1connect.TelemetryGatewayServiceRecordEventsProcedure, append(rpc, connect.WithGRPC())...)
+			c.over(true, withHTTP2), c.url+telemetrygatewayv1connect.TelemetryGatewayServiceRecordEventBatchProcedure, rpc)
 	}
+	c.idle = time.AfterFunc(idleTimeout, c.closeIdle)
 	return c, nil
 }
 
@@ -174,7 +216,16 @@ func (c *Client) SendEncoded(ctx context.Context, events ...[]byte) (Result, err
 }
 
 // Close closes idle connections. It does not end calls that are under way.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.idle.Stop()
+	c.closeIdle()
+}
+
+func (c *Client) closeIdle() {
+	for _, h := range c.http {
+		h.CloseIdleConnections()
+	}
+}
 
 func parseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
@@ -211,44 +262,50 @@ func (o *Options) setDefaults() error {
 		return fmt.Errorf("client option MessageEvents is %d: a gateway takes at most %d events in a message", o.MessageEvents, MaxMessageEvents)
 	}
 	o.MessageBytes = min(o.MessageBytes, o.MaxMessageBytes)
+	if o.Proxy == nil {
+		o.Proxy = http.ProxyFromEnvironment
+	}
 	switch {
-	case o.Protocol != GRPC && o.Protocol != Connect:
-		return fmt.Errorf("client option Protocol is %d: give GRPC or Connect", o.Protocol)
-	case o.Protocol == Connect && o.OldServiceName:
+	case o.Protocol < GRPC || o.Protocol > Auto:
+		return fmt.Errorf("client option Protocol is %d: give GRPC, Connect or Auto", o.Protocol)
+	case o.Compression < CompressRemote || o.Compression > CompressNever:
+		return fmt.Errorf("client option Compression is %d: give CompressRemote, CompressAlways or CompressNever", o.Compression)
+	case o.Protocol != GRPC && o.OldServiceName:
 		return errors.New("client option OldServiceName needs the protocol GRPC: gateways of that time have no call for batches")
 	}
 	return nil
 }
 
-// transport speaks exactly the version of HTTP that the protocol needs, so that
-// a peer that cannot is found out at once.
-func transport(scheme string, o Options) *http.Transport {
-	p := new(http.Protocols)
-	switch {
-	case o.Protocol == GRPC && scheme == "http":
-		p.SetUnencryptedHTTP2(true)
-	case o.Protocol == GRPC:
-		p.SetHTTP2(true)
-	default:
-		p.SetHTTP1(true)
-		p.SetHTTP2(true)
-	}
+// over returns an HTTP client, closed by Close, for the versions of HTTP that a
+// protocol needs and no others, so that a peer that cannot is found out at once.
+func (c *Client) over(http1, http2 bool) *http.Client {
+	versions := new(http.Protocols)
+	versions.SetHTTP1(http1)
+	versions.SetHTTP2(http2)
+	// Without TLS nothing tells which of the two the peer speaks.
+	versions.SetUnencryptedHTTP2(http2 && !http1)
 	t := &http.Transport{
-		Protocols:             p,
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   10 * time.Second,
-		IdleConnTimeout:       time.Minute,
+		Protocols:              versions,
+		Proxy:                  c.options.Proxy,
+		OnProxyConnectResponse: tunnelAnswered,
+		DialContext:            (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		TLSHandshakeTimeout:    10 * time.Second,
+		// No IdleConnTimeout: of an HTTP/2 connection net/http counts it from when
+		// the connection was made, and then dials although that is in use.
 		MaxIdleConnsPerHost:   8,
 		ExpectContinueTimeout: time.Second,
 		// A connection that a firewall dropped without a word is noticed by its
 		// silence: half a minute, then the call fails and can be made again.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 20 * time.Second, PingTimeout: 10 * time.Second},
 	}
-	if scheme == "https" || o.Protocol == Connect {
-		t.Proxy = http.ProxyFromEnvironment
+	if c.options.TLS != nil {
+		t.TLSClientConfig = c.options.TLS.Clone()
 	}
-	if o.TLS != nil {
-		t.TLSClientConfig = o.TLS.Clone()
+	h := &http.Client{
+		Transport: t,
+		// Following a redirect would hand the licence key to someone else.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return t
+	c.http = append(c.http, h)
+	return h
 }

@@ -55,9 +55,10 @@ type Error struct {
 	// RetryAfter is how long the gateway asks to wait; 0 if it did not say.
 	RetryAfter time.Duration
 
-	gateway string
-	text    string
-	cause   error
+	gateway  string
+	text     string
+	cause    error
+	answered bool // the gateway had answered for some events
 }
 
 // Error says what went wrong and, where it can, what to do about it. It holds
@@ -69,30 +70,41 @@ func (e *Error) Error() string {
 // Unwrap returns the error of the RPC stack, or of the context.
 func (e *Error) Unwrap() error { return e.cause }
 
+// SenderRefused reports whether the gateway refused who sends before it took any
+// event of the call. With another identity it may take the same events.
+func (e *Error) SenderRefused() bool { return e.Kind == Refused && !e.answered }
+
 var (
 	errNoAnswer       = errors.New("it ended the call before it had answered every message")
 	errTooManyAnswers = errors.New("it answered more messages than were sent")
 	errWrongAnswer    = errors.New("it gave a number of verdicts that is not the number of events")
+	errSilent         = fmt.Errorf("something takes a call of gRPC and does not answer it within %s", askTimeout)
+	errProxied        = errors.New("a proxy is set for it, and a proxy carries gRPC only to https gateways: use https, or exempt the gateway with NO_PROXY")
 )
+
+// failure is what an error means.
+type failure struct {
+	kind Kind
+	text string
+	// road is set if the call may get through with another protocol.
+	road bool
+}
 
 // classify turns whatever ended a call into an Error. Unwrapping the result
 // must not bring back what was taken out of its text.
 func (c *Client) classify(ctx context.Context, err error) *Error {
 	e := &Error{gateway: c.url, cause: err}
-	var rpc *connect.Error
-	errors.As(err, &rpc)
+	f := failureOf(err)
 	switch {
 	case ctx.Err() != nil:
-		e.Kind, e.cause = Canceled, context.Cause(ctx)
-		e.text = "stopped before the gateway had answered: " + e.cause.Error()
-	case errors.Is(err, errNoAnswer), errors.Is(err, errTooManyAnswers), errors.Is(err, errWrongAnswer):
-		e.Kind, e.text = NotGateway, "the peer does not keep to the protocol: "+err.Error()
-	case rpc != nil && connect.IsWireError(rpc):
-		e.Kind, e.text = answer(rpc)
-		e.RetryAfter = retryAfter(rpc)
-	default:
-		e.Kind, e.text = transportError(err)
+		e.cause = context.Cause(ctx)
+		f = failure{kind: Canceled, text: "stopped before the gateway had answered: " + e.cause.Error()}
+	case answerIn(err) != nil:
+		e.RetryAfter = retryAfter(answerIn(err))
+	case c.options.Protocol == GRPC && f.road:
+		f.text += "; if something in between does not carry gRPC, use the protocol Auto or Connect"
 	}
+	e.Kind, e.text = f.kind, f.text
 	if clean := c.identity.redact(e.text); clean != e.text || c.identity.redact(err.Error()) != err.Error() {
 		e.text = clean
 		e.cause = connect.NewError(connect.CodeOf(err), errors.New(clean))
@@ -100,25 +112,56 @@ func (c *Client) classify(ctx context.Context, err error) *Error {
 	return e
 }
 
-// answer is what an error that the gateway itself sent means.
-func answer(err *connect.Error) (Kind, string) {
-	switch err.Code() {
-	case connect.CodeUnimplemented:
-		return Unsupported, "the gateway cannot do this: " + err.Message()
-	case connect.CodeInvalidArgument, connect.CodeUnauthenticated, connect.CodePermissionDenied,
-		connect.CodeFailedPrecondition, connect.CodeOutOfRange, connect.CodeNotFound, connect.CodeAlreadyExists:
-		return Refused, "the gateway refused: " + err.Message()
-	case connect.CodeResourceExhausted:
-		return Busy, "the gateway is at a limit: " + err.Message()
+func failureOf(err error) failure {
+	var both *bothFailed
+	switch rpc := answerIn(err); {
+	case errors.As(err, &both):
+		return both.failure()
+	case errors.Is(err, errNoAnswer), errors.Is(err, errTooManyAnswers), errors.Is(err, errWrongAnswer):
+		return failure{NotGateway, "the peer does not keep to the protocol: " + err.Error(), true}
+	case errors.Is(err, errSilent):
+		return failure{NotGateway, err.Error(), true}
+	case errors.Is(err, errProxied):
+		return failure{Unreachable, err.Error(), true}
+	case rpc != nil:
+		return answer(rpc)
 	default:
-		return Broken, fmt.Sprintf("the gateway failed (%s): %s", err.Code(), err.Message())
+		return transportFailure(err)
 	}
 }
 
-// transportError is what an error below the protocol means. Where neither
+// answerIn returns the error that the gateway itself sent, if it is one.
+func answerIn(err error) *connect.Error {
+	var rpc *connect.Error
+	if errors.As(err, &rpc) && connect.IsWireError(rpc) {
+		return rpc
+	}
+	return nil
+}
+
+// answer is what an error that the gateway itself sent means.
+func answer(err *connect.Error) failure {
+	switch err.Code() {
+	case connect.CodeUnimplemented:
+		return failure{kind: Unsupported, text: "the gateway cannot do this: " + err.Message()}
+	case connect.CodeInvalidArgument, connect.CodeUnauthenticated, connect.CodePermissionDenied,
+		connect.CodeFailedPrecondition, connect.CodeOutOfRange, connect.CodeNotFound, connect.CodeAlreadyExists:
+		return failure{kind: Refused, text: "the gateway refused: " + err.Message()}
+	case connect.CodeResourceExhausted:
+		return failure{kind: Busy, text: "the gateway is at a limit: " + err.Message()}
+	default:
+		return failure{
+			kind: Broken, text: fmt.Sprintf("the gateway failed (%s): %s", err.Code(), err.Message()),
+			// So says a proxy too that knows gRPC when it cannot pass it on.
+			road: err.Code() == connect.CodeUnavailable,
+		}
+	}
+}
+
+// transportFailure is what an error below the protocol means. Where neither
 // net/http nor connect has a type for an error, its text must do; a test holds
 // each of them.
-func transportError(err error) (Kind, string) {
+func transportFailure(err error) failure {
 	text := err.Error()
 	if rpc := (*connect.Error)(nil); errors.As(err, &rpc) {
 		text = rpc.Message() // without the code, which says nothing here
@@ -128,58 +171,90 @@ func transportError(err error) (Kind, string) {
 	}
 	has := func(s string) bool { return strings.Contains(text, s) }
 	status := httpStatus(text)
+	const noHTTP2 = "what answers does not speak HTTP/2, which gRPC needs"
 	var (
-		unknownCA  x509.UnknownAuthorityError
-		wrongName  x509.HostnameError
-		badCert    x509.CertificateInvalidError
-		verify     *tls.CertificateVerificationError
-		notTLS     tls.RecordHeaderError
-		op         *net.OpError
-		dns        *net.DNSError
-		needsHTTP2 = "; if a proxy in between only does HTTP/1.1, use the protocol Connect"
+		unknownCA x509.UnknownAuthorityError
+		wrongName x509.HostnameError
+		badCert   x509.CertificateInvalidError
+		verify    *tls.CertificateVerificationError
+		notTLS    tls.RecordHeaderError
+		op        *net.OpError
+		dns       *net.DNSError
+		tunnel    *tunnelError
 	)
 	switch {
+	case errors.As(err, &tunnel):
+		return failure{kind: Unreachable, text: tunnel.Error()}
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return failure{kind: Unreachable, text: "cannot reach the proxy that is set for the gateway: " + op.Err.Error() + ": check HTTPS_PROXY and HTTP_PROXY"}
 	case errors.As(err, &unknownCA):
-		return Insecure, "the gateway's certificate is signed by an authority that is not trusted here: add that authority's certificate to the trusted roots"
+		return failure{kind: Insecure, text: "the gateway's certificate is signed by an authority that is not trusted here: add that authority's certificate to the trusted roots"}
 	case errors.As(err, &wrongName):
-		return Insecure, "the gateway's certificate is for another name: " + wrongName.Error()
+		return failure{kind: Insecure, text: "the gateway's certificate is for another name: " + wrongName.Error()}
 	case errors.As(err, &badCert):
-		return Insecure, "the gateway's certificate is not valid: " + badCert.Error()
+		return failure{kind: Insecure, text: "the gateway's certificate is not valid: " + badCert.Error()}
 	case errors.As(err, &verify):
-		return Insecure, "the gateway's certificate cannot be verified: " + verify.Err.Error()
+		return failure{kind: Insecure, text: "the gateway's certificate cannot be verified: " + verify.Err.Error()}
 	case errors.As(err, &notTLS), has("server gave HTTP response to HTTPS client"):
-		return Insecure, "the peer does not speak TLS on this port: use http:// if that is what you want, or the right port"
+		return failure{kind: Insecure, text: "the peer does not speak TLS on this port: use http:// if that is what you want, or the right port"}
+	case has("TLS handshake timeout"):
+		return failure{kind: Unreachable, text: "what answers does not go on with the TLS handshake: check the port, and whether it is http or https"}
 	case has("no application protocol"):
-		return NotGateway, "the peer does not speak HTTP/2" + needsHTTP2
+		return failure{NotGateway, noHTTP2, true}
 	case errors.As(err, &op) && op.Op == "remote error":
-		return Insecure, "the gateway ended the TLS handshake: " + op.Err.Error()
+		return failure{kind: Insecure, text: "the gateway ended the TLS handshake: " + op.Err.Error()}
 	case has("bidi streams require at least HTTP/2"):
-		return NotGateway, "the peer speaks HTTP/1.1, not HTTP/2" + needsHTTP2
+		return failure{NotGateway, noHTTP2, true}
 	case has("looked like an HTTP/1.1 header"), has("client conn could not be established"), has("frame too large"):
 		// net/http has these texts for one and the same peer, as it comes.
-		return Unreachable, "the peer does not speak HTTP/2: check the port, and whether it is http or https" + needsHTTP2
+		return failure{Unreachable, noHTTP2 + ": check the port, and whether it is http or https", true}
+	case has("malformed HTTP"), has("readLoopPeekFailLocked: %!w(<nil>)"): // the latter if it speaks first
+		return failure{NotGateway, "what answers does not speak HTTP: check the port, and whether it is http or https", true}
 	case errors.As(err, &dns):
-		return Unreachable, "cannot find the gateway: " + dns.Error()
+		return failure{kind: Unreachable, text: "cannot find the gateway: " + dns.Error()}
 	case errors.As(err, &op) && op.Op == "dial":
-		return Unreachable, "cannot reach the gateway: " + op.Error() + ": is it running, and is the address right?"
+		return failure{kind: Unreachable, text: "cannot reach the gateway: " + op.Error() + ": is it running, and is the address right?"}
+	case has("no Grpc-Status trailer"):
+		return failure{NotGateway, "something in between removes the trailers in which gRPC says how a call ended", true}
 	case has("stream error: "), has("http2: server sent GOAWAY"):
-		return Broken, "the gateway, or a proxy before it, broke off the call: " + text
-	case status >= 500, status == http.StatusTooManyRequests:
-		return Broken, "a proxy before the gateway, or something else on its port, answered: " + text
+		return failure{Broken, "the gateway, or a proxy before it, broke off the call: " + text, true}
+	case status == http.StatusProxyAuthRequired:
+		return failure{kind: Unreachable, text: "the proxy that is set for the gateway wants a user and a password: give them in HTTP_PROXY"}
+	case status >= 500, status == http.StatusTooManyRequests, status == 464: // an AWS load balancer's for HTTP it cannot pass on
+		return failure{Broken, "a proxy before the gateway, or something else on its port, answered: " + text, true}
 	case status > 0, has("content-type"):
-		return NotGateway, "what answers is not a gateway: " + text + ": check the address and its path"
+		return failure{NotGateway, "what answers is not a gateway: " + text + ": check the address, its port and its path, and whether it is http or https", true}
 	default:
-		return Unreachable, "the connection broke: " + text + ": if it never worked, check the port, and whether it is http or https"
+		return failure{Unreachable, "the connection broke: " + text + ": if it never worked, check the port, and whether it is http or https", true}
 	}
+}
+
+// tunnelError is a proxy's answer when it was asked for a way to the gateway
+// and gave none.
+type tunnelError struct{ proxy, status string }
+
+func (e *tunnelError) Error() string {
+	text := fmt.Sprintf("the proxy %s, which is set for the gateway, does not let calls through; it answered: %s", e.proxy, e.status)
+	if strings.HasPrefix(e.status, "407 ") {
+		text += ": give its user and password in HTTPS_PROXY"
+	}
+	return text
+}
+
+func tunnelAnswered(_ context.Context, proxy *url.URL, _ *http.Request, r *http.Response) error {
+	if r.StatusCode == http.StatusOK {
+		return nil
+	}
+	return &tunnelError{proxy.Host, r.Status}
 }
 
 // httpStatus reads the status of a response that is no answer to a call, which
 // is all of the error's text: "404 Not Found" over Connect, and with a few words
 // in front over gRPC. It returns 0 for any other error.
 func httpStatus(text string) int {
-	number, name, _ := strings.Cut(strings.TrimPrefix(text, "HTTP status "), " ")
+	number, _, _ := strings.Cut(strings.TrimPrefix(text, "HTTP status "), " ")
 	status, err := strconv.Atoi(number)
-	if err != nil || name != http.StatusText(status) {
+	if err != nil || len(number) != 3 {
 		return 0
 	}
 	return status

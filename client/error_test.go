@@ -31,6 +31,11 @@ import (
 func peer(t *testing.T, h http.Handler, withTLS bool, versions func(*http.Protocols)) (string, *tls.Config) {
 	t.Helper()
 	ts := httptest.NewUnstartedServer(h)
+	return start(t, ts, withTLS, versions)
+}
+
+func start(t *testing.T, ts *httptest.Server, withTLS bool, versions func(*http.Protocols)) (string, *tls.Config) {
+	t.Helper()
 	ts.Config.Protocols = new(http.Protocols)
 	versions(ts.Config.Protocols)
 	ts.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -72,7 +77,6 @@ func TestErrors(t *testing.T) {
 	status := func(code int) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", code) })
 	}
-	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>welcome</html>") })
 	moved := http.RedirectHandler("https://elsewhere.example.com/", http.StatusTemporaryRedirect)
 	retryHeader := connect.NewError(connect.CodeResourceExhausted, errors.New("come back"))
 	retryHeader.Meta().Set("Retry-After", "7")
@@ -120,7 +124,7 @@ func TestErrors(t *testing.T) {
 		{"HTTP/1.1 only", func(t *testing.T) (string, *tls.Config) { return peer(t, good, false, http1) }, client.Unreachable, "whether it is http or https", 0},
 		{"HTTP/1.1 only, TLS", func(t *testing.T) (string, *tls.Config) { return peer(t, good, true, http1) }, client.NotGateway, "HTTP/2", 0},
 		{"not HTTP", func(t *testing.T) (string, *tls.Config) { return "http://" + greeter(t), nil }, client.Unreachable, "whether it is http or https", 0},
-		{"another web server", func(t *testing.T) (string, *tls.Config) { return peer(t, page, false, both) }, client.NotGateway, "not a gateway", 0},
+		{"another web server", func(t *testing.T) (string, *tls.Config) { return peer(t, page(http.StatusOK), false, both) }, client.NotGateway, "not a gateway", 0},
 		{"another path", func(t *testing.T) (string, *tls.Config) { return peer(t, http.NotFoundHandler(), false, both) }, client.NotGateway, "404", 0},
 		{"redirect", func(t *testing.T) (string, *tls.Config) { return peer(t, moved, false, both) }, client.NotGateway, "307", 0},
 		{"proxy without a gateway behind it", func(t *testing.T) (string, *tls.Config) { return peer(t, status(503), false, both) }, client.Broken, "503", 0},
@@ -202,7 +206,10 @@ func greeter(t *testing.T) string {
 				return
 			}
 			fmt.Fprint(conn, "220 mail.example.com ESMTP\r\n")
-			conn.Close()
+			go func() {
+				defer conn.Close() // only then, lest what was said be lost
+				_, _ = io.Copy(io.Discard, conn)
+			}()
 		}
 	}()
 	return l.Addr().String()

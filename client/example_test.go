@@ -23,7 +23,7 @@ func Example() {
 	defer gateway.Close()
 
 	c, err := client.New(gateway.URL, client.Unlicensed("my-site", "https://my-site.example.com"), client.Options{
-		Protocol: client.Connect, // leave out where HTTP/2 gets through
+		Protocol: client.Auto, // this one speaks HTTP/1.1 only, which is found out
 	})
 	if err != nil {
 		fmt.Println(err)

@@ -25,12 +25,15 @@ type call struct {
 	metadata *telemetrygatewayv1.RecordEventsRequestMetadata
 	packer   packer
 	result   Result
+	answers  int // to messages of events
 
 	mu sync.Mutex
 	// unanswered are the messages sent so far that no response has come for.
 	// A message is in here from before it is sent.
 	unanswered []span
 }
+
+type stream = connect.BidiStreamForClient[message, telemetrygatewayv1.RecordEventsResponse]
 
 // span is the events [from, to), n of which are in a message; the others are
 // unsendable.
@@ -63,11 +66,8 @@ func (c *Client) send(ctx context.Context, events source) (Result, error) {
 	if events.len() == 0 {
 		return s.result, nil
 	}
-	run := s.runStream
-	if c.batch != nil {
-		run = s.runBatches
-	}
-	err := run(ctx)
+	err := s.run(ctx)
+	c.idle.Reset(idleTimeout)
 	for _, m := range s.unanswered {
 		for i := m.from; i < m.to; i++ {
 			if s.result.Verdicts[i].Outcome != Unsendable {
@@ -80,6 +80,7 @@ func (c *Client) send(ctx context.Context, events source) (Result, error) {
 	}
 	e := c.classify(ctx, err)
 	e.RequestID = s.result.RequestID
+	e.answered = s.answers > 0
 	s.result.RetryAfter = max(s.result.RetryAfter, e.RetryAfter)
 	return s.result, e
 }
@@ -88,6 +89,9 @@ func (c *Client) send(ctx context.Context, events source) (Result, error) {
 func (s *call) runStream(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if s.client.proxied {
+		return errProxied
+	}
 	stream := s.client.stream.CallBidiStream(ctx)
 	sent := make(chan error, 1)
 	go func() {
@@ -116,14 +120,8 @@ func (s *call) runStream(ctx context.Context) error {
 	}
 }
 
-func (s *call) sendMessages(stream *connect.BidiStreamForClient[message, telemetrygatewayv1.RecordEventsResponse]) error {
-	metadata, err := proto.Marshal(&telemetrygatewayv1.RecordEventsRequest{
-		Payload: &telemetrygatewayv1.RecordEventsRequest_Metadata{Metadata: s.metadata},
-	})
-	if err != nil {
-		return err
-	}
-	if err := stream.Send(&message{metadata}); err != nil {
+func (s *call) sendMessages(stream *stream) error {
+	if err := s.introduce(stream); err != nil {
 		return err
 	}
 	for from := 0; ; {
@@ -139,7 +137,18 @@ func (s *call) sendMessages(stream *connect.BidiStreamForClient[message, telemet
 	}
 }
 
-func (s *call) receiveResponses(stream *connect.BidiStreamForClient[message, telemetrygatewayv1.RecordEventsResponse]) error {
+// introduce says who sends.
+func (s *call) introduce(stream *stream) error {
+	metadata, err := proto.Marshal(&telemetrygatewayv1.RecordEventsRequest{
+		Payload: &telemetrygatewayv1.RecordEventsRequest_Metadata{Metadata: s.metadata},
+	})
+	if err != nil {
+		return err
+	}
+	return stream.Send(&message{metadata})
+}
+
+func (s *call) receiveResponses(stream *stream) error {
 	for {
 		r, err := stream.Receive()
 		if errors.Is(err, io.EOF) {
@@ -199,6 +208,7 @@ func (s *call) answered(r response) error {
 	s.unanswered = s.unanswered[1:]
 	s.mu.Unlock()
 
+	s.answers++
 	if d := r.GetRetryAfter(); d.IsValid() {
 		s.result.RetryAfter = max(s.result.RetryAfter, d.AsDuration())
 	}

@@ -91,6 +91,7 @@ func (s encoded) id(i int) string {
 
 // Where events and metadata are in the requests of the two calls.
 const (
+	metadataField      = 1 // of both
 	streamEventsField  = 2 // RecordEventsRequest.events
 	payloadEventsField = 1 // RecordEventsRequest.EventsPayload.events
 	batchEventsField   = 2 // RecordEventBatchRequest.events
