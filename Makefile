@@ -15,25 +15,27 @@ help: ## list these targets
 build: ## build bin/telemetry
 	$(BUILD) -o $(BIN)/telemetry ./cmd/telemetry
 
-demo: build ## send events through a gateway and show what it published
+demo: build ## send a click through instance and gateway and show what came of it
 	@scripts/need curl
 	@scripts/demo $(BIN)/telemetry
 
-run: build ## keep a gateway running that takes licensed and unlicensed events
+run: build ## keep a gateway and an instance with a page to click on running
+	@scripts/need curl
 	@scripts/demo $(BIN)/telemetry --keep
 
 test: ## run every test, against real parts
-	@scripts/need curl java mkfs.ext4 pubsub-emulator
+	@scripts/need curl java mkfs.ext4 pubsub-emulator postgres chromium node npm ip
 	go test ./...
 
 race: ## run tests under the race detector, but for one of sheer volume
-	@scripts/need java pubsub-emulator cc
-	go test -race -skip '^TestMutations$$' ./client ./cmd/... ./internal/...
+	@scripts/need java pubsub-emulator postgres cc
+	go test -race -skip '^TestMutations$$' . ./client ./cmd/... ./eventlog ./exporter ./intake ./internal/... ./queue ./telemetrytest
 
 fuzz: ## fuzz each target for FUZZTIME (default 30s)
 	@scripts/fuzz $(or $(FUZZTIME),30s)
 
 bench: ## measure speed and memory side by side with the obvious way
+	@scripts/need postgres
 	go run ./bench
 
 # The descriptor is what the contract is held against, so it only ever follows
@@ -58,6 +60,7 @@ ci: ## what CI runs: everything must be there and pass
 	CI=true $(MAKE) test
 	CI=true $(MAKE) race
 	CI=true $(MAKE) demo
+	@scripts/need postgres
 	go run ./bench -quick
 
 clean: ## remove what was built

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -277,9 +278,13 @@ func (f *flags) printConfig(w io.Writer) error {
 	return err
 }
 
+// passwordParameter is a password among the parameters of a database's URL.
+var passwordParameter = regexp.MustCompile(`(?i)(password=)[^&]*`)
+
 // maskURLs hides user names and passwords in URLs. A password may hold
 // characters that it must not, so everything up to the last @ is hidden.
 func maskURLs(s string) string {
+	s = passwordParameter.ReplaceAllString(s, "${1}"+hidden)
 	begin, end := strings.Index(s, "://"), strings.LastIndex(s, "@")
 	if begin < 0 || end < begin {
 		return s

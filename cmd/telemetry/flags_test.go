@@ -159,6 +159,8 @@ func TestPrintConfigHidesSecrets(t *testing.T) {
 		{"topic", "https://" + canary + "@host/path", "topic = https://(hidden)@host/path"},
 		{"topic", "a://u:" + canary + "@h,b://u:" + canary + "@h", "topic = a://(hidden)@h"},
 		{"topic", "https://user:100%/?#@\" " + canary + "@host", "topic = https://(hidden)@host"},
+		{"topic", "postgres://host/a?password=" + canary + "&sslmode=require", "topic = postgres://host/a?password=(hidden)&sslmode=require"},
+		{"topic", "postgres://host/a?sslmode=require&sslpassword=" + canary, "topic = postgres://host/a?sslmode=require&sslpassword=(hidden)"},
 		{"topic", "https://host/a", "topic = https://host/a"},
 		{"topic", "sqlite://data/a b.db", `topic = "sqlite://data/a b.db"`},
 	} {

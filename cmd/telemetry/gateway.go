@@ -215,7 +215,7 @@ func runGateway(ctx context.Context, args []string, stdout, stderr io.Writer) (e
 		}
 	}
 	traced := os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
-	tracer, flushTraces, err := observe.Tracing(ctx, observe.TracingOptions{Enabled: traced, Version: built.Version, Log: log})
+	tracer, flushTraces, err := observe.Tracing(ctx, observe.TracingOptions{Enabled: traced, Service: "telemetry-gateway", Version: built.Version, Log: log})
 	if err != nil {
 		return badConfig("%w", err)
 	}
@@ -280,7 +280,7 @@ func runGateway(ctx context.Context, args []string, stdout, stderr io.Writer) (e
 	defer stopBackground()
 	go identities.Run(background)
 	if adminListener != nil {
-		admin := &http.Server{Handler: observe.Admin(metrics, health), ReadHeaderTimeout: limits.StallTimeout}
+		admin := &http.Server{Handler: observe.Admin(metrics.Handler(), health), ReadHeaderTimeout: limits.StallTimeout}
 		defer admin.Close()
 		go func() {
 			if err := admin.Serve(adminListener); !errors.Is(err, http.ErrServerClosed) {

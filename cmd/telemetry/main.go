@@ -30,7 +30,12 @@ func main() {
 func untilSignal() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, syscall.SIGTERM)
+	// A shell starts what runs in its background with interrupts ignored, for
+	// Ctrl-C to end only what is in front.
+	if !signal.Ignored(os.Interrupt) {
+		signal.Notify(signals, os.Interrupt)
+	}
 	go func() {
 		<-signals
 		signal.Stop(signals)
@@ -42,19 +47,30 @@ func untilSignal() context.Context {
 func root() group {
 	return group{
 		name: "telemetry",
-		intro: `Telemetry Gateway takes usage events from product instances and services that
-can prove who they are, and makes each one durable in a topic before it
-acknowledges it.
+		intro: `Telemetry Gateway carries usage events from product instances to whoever makes
+the product, and loses none:
 
-Try it on this machine, in two terminals:
+  product ─► instance ─► gateway ─► topic
+
+An instance records events on its own disk, keeps back what is private, and
+exports the rest. The gateway takes them from instances that can prove who they
+are, and acknowledges each once it is durable in a topic.
+
+Try it on this machine, in two terminals, with a page at http://127.0.0.1:6090:
 
   telemetry gateway
-  telemetry send -site-id my-site -count 3
+  telemetry instance -gateway http://127.0.0.1:6080 -export-interval 2s -demo-page
+
+What a click on the page became:
+
+  telemetry queue list -state exported
   telemetry tail -topic sqlite://data/topic.db -from-start
 `,
 		commands: []command{
+			{"instance", "record a product's events, keep them and export them to a gateway", runInstance},
+			{"queue", "look into an instance's queue, and mend it", runQueue},
 			{"gateway", "take events over gRPC, gRPC-Web and Connect and publish them", runGateway},
-			{"send", "send events to a gateway, as an instance would", runSend},
+			{"send", "send events to a gateway without keeping them first", runSend},
 			{"tail", "print the messages of a topic", runTail},
 			{"license", "make and inspect licence keys", runLicense},
 			{"version", "print what this binary was built from", runVersion},

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,7 +32,13 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       flag.Lookup("update").Value.String() == "true",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"gateway": storyGateway},
+		Setup: func(e *testscript.Env) error {
+			e.Values[processesKey{}] = processes{}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"gateway": storyGateway, "instance": storyInstance, "end": storyEnd, "post": storyPost,
+		},
 	})
 }
 
@@ -93,5 +100,19 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
 		t.Errorf("the process ended with %v, want by the second signal", err)
+	}
+}
+
+// What a shell runs in its background leaves Ctrl-C to what is in front.
+func TestInterruptsThatAreIgnoredStayIgnored(t *testing.T) {
+	if os.Getenv("TELL_INTERRUPT") != "" {
+		untilSignal()
+		fmt.Println("ignored:", signal.Ignored(os.Interrupt))
+		return
+	}
+	child := exec.Command("sh", "-c", `trap "" INT; exec "$0" -test.run='^TestInterruptsThatAreIgnoredStayIgnored$'`, os.Args[0])
+	child.Env = append(os.Environ(), "TELL_INTERRUPT=1")
+	if out, err := child.Output(); err != nil || !strings.Contains(string(out), "ignored: true\n") {
+		t.Errorf("got %q, %v", out, err)
 	}
 }

@@ -7,8 +7,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -133,18 +131,10 @@ func (c *sendConfig) client(onVerdicts func(int, []client.Verdict)) (*client.Cli
 		o.Protocol = client.Connect
 	}
 	if c.ca != "" {
-		pem, err := os.ReadFile(c.ca)
-		if err != nil {
-			return nil, badConfig("read -ca: %w", err)
+		var err error
+		if o.TLS, err = trusting(c.ca); err != nil {
+			return nil, err
 		}
-		roots, err := x509.SystemCertPool()
-		if err != nil {
-			roots = x509.NewCertPool()
-		}
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, badConfig("-ca: there is no certificate in %s: it must be PEM", c.ca)
-		}
-		o.TLS = &tls.Config{RootCAs: roots}
 	}
 	cl, err := client.New(c.gateway, c.identity(), o)
 	if err != nil {

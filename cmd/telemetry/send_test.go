@@ -41,7 +41,7 @@ type liveGateway struct {
 func (g liveGateway) topic() string       { return "sqlite://" + filepath.Join(g.dir, "topic.db") }
 func (g liveGateway) deadLetters() string { return "sqlite://" + filepath.Join(g.dir, "deadletter.db") }
 
-var listening = regexp.MustCompile(`msg="gateway started".* listen=(\S+)`)
+var listening = regexp.MustCompile(`msg="(?:gateway|instance) started".* listen=(\S+)`)
 
 func startGateway(t *testing.T, dir, address string, args ...string) liveGateway {
 	t.Helper()

@@ -7,6 +7,8 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -19,31 +21,90 @@ import (
 // gateway as a process of its own, at a free port, waits until it takes events
 // and puts its URL into $GATEWAY. The process is stopped when the story ends.
 func storyGateway(ts *testscript.TestScript, neg bool, args []string) {
+	startProcess(ts, neg, "gateway", args)
+}
+
+// storyInstance is the command "instance [flags]" of stories: the same for
+// telemetry instance and $INSTANCE.
+func storyInstance(ts *testscript.TestScript, neg bool, args []string) {
+	startProcess(ts, neg, "instance", args)
+}
+
+// processes are those that a story has started: what stops each, by command.
+type processes map[string]func()
+
+// processesKey is what a story keeps its processes under.
+type processesKey struct{}
+
+// startProcess starts a server. Its log is in gateway.log or instance.log.
+func startProcess(ts *testscript.TestScript, neg bool, command string, args []string) {
 	if neg {
-		ts.Fatalf("gateway cannot be negated: use ! exec telemetry gateway")
+		ts.Fatalf("%[1]s cannot be negated: use ! exec telemetry %[1]s", command)
 	}
 	bin, _, _ := strings.Cut(ts.Getenv("PATH"), string(filepath.ListSeparator))
 	cmd := exec.Command(filepath.Join(bin, "telemetry"),
-		append([]string{"gateway", "-listen", "127.0.0.1:0", "-admin", ""}, args...)...)
+		append([]string{command, "-listen", "127.0.0.1:0", "-admin", ""}, args...)...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GOCOVERDIR"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GOCOVERDIR", "DO_NOT_TRACK"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
-	stderr, err := cmd.StderrPipe()
+	file, err := os.Create(ts.MkAbs(command + ".log"))
 	ts.Check(err)
+	r, w := io.Pipe()
+	cmd.Stderr = io.MultiWriter(file, w)
 	ts.Check(cmd.Start())
-	ts.Defer(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
 		_ = cmd.Wait()
-	})
-	address, log := listeningAt(stderr)
-	if address == "" {
-		ts.Fatalf("the gateway did not start:\n%s", log)
+		w.Close() // one that ends by itself never says where it listens
+		file.Close()
+	}()
+	stop := func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		<-ended
 	}
-	ts.Setenv("GATEWAY", "http://"+address)
+	ts.Defer(stop)
+	address, log := listeningAt(r)
+	if address == "" {
+		ts.Fatalf("the %s did not start:\n%s", command, log)
+	}
+	ts.Setenv(strings.ToUpper(command), "http://"+address)
+	ts.Value(processesKey{}).(processes)[command] = stop
 }
 
-// listeningAt reads a gateway's log until it says where it listens. The rest is
+// storyEnd is the command "end gateway|instance" of stories. It returns when
+// the process has ended.
+func storyEnd(ts *testscript.TestScript, _ bool, args []string) {
+	for _, command := range args {
+		ts.Value(processesKey{}).(processes)[command]()
+	}
+}
+
+// storyPost is the command "post URL FILE [HEADER]..." of stories: it posts a
+// file as JSON, and prints the response with status and headers.
+func storyPost(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: post URL FILE [HEADER]...")
+	}
+	r, err := http.NewRequest(http.MethodPost, args[0], strings.NewReader(ts.ReadFile(args[1])))
+	ts.Check(err)
+	r.Header.Set("Content-Type", "application/json")
+	for _, h := range args[2:] {
+		name, value, _ := strings.Cut(h, ": ")
+		r.Header.Add(name, value)
+	}
+	response, err := http.DefaultClient.Do(r)
+	ts.Check(err)
+	defer response.Body.Close()
+	fmt.Fprintln(ts.Stdout(), response.Status)
+	ts.Check(response.Header.Write(ts.Stdout()))
+	_, err = io.Copy(ts.Stdout(), response.Body)
+	ts.Check(err)
+	fmt.Fprintln(ts.Stdout())
+}
+
+// listeningAt reads a server's log until it says where it listens. The rest is
 // read and thrown away in the background.
 func listeningAt(r io.Reader) (address, log string) {
 	var b strings.Builder

@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"os"
@@ -79,4 +80,21 @@ func (c *certificate) read() error {
 	}
 	c.cert, c.key, c.current = cert, key, &pair
 	return nil
+}
+
+// trusting returns the configuration of a client that trusts, besides the
+// system's authorities, those in the file of the flag -ca.
+func trusting(file string) (*tls.Config, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, badConfig("read -ca: %w", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, badConfig("-ca: there is no certificate in %s: it must be PEM", file)
+	}
+	return &tls.Config{RootCAs: roots}, nil
 }

@@ -20,10 +20,10 @@ import (
 // has no access control of its own, so it belongs on an address that only they
 // can reach. A CPU profile takes as long as it is asked to: the server that
 // Admin is part of must have no write timeout.
-func Admin(m *Metrics, h *Health) http.Handler {
+func Admin(metrics http.Handler, h *Health) http.Handler {
 	mux := http.NewServeMux()
 	h.Handle(mux)
-	mux.Handle("GET /metrics", m.Handler())
+	mux.Handle("GET /metrics", metrics)
 	mux.HandleFunc("GET /debug/pprof/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		names := []string{"profile?seconds=10", "trace?seconds=1"}
 		for _, p := range pprof.Profiles() {

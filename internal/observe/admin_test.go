@@ -16,7 +16,7 @@ import (
 )
 
 func admin() http.Handler {
-	return observe.Admin(observe.NewMetrics("v1.2.3", "c0ffee"), observe.NewHealth(observe.HealthOptions{
+	return observe.Admin(observe.NewMetrics("v1.2.3", "c0ffee").Handler(), observe.NewHealth(observe.HealthOptions{
 		Ready: func(context.Context) error { return nil }, Build: map[string]string{"version": "v1.2.3"},
 	}))
 }

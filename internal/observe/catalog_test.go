@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"slices"
@@ -23,7 +24,7 @@ import (
 	"github.com/telemetrygateway/telemetry/internal/observe"
 )
 
-func scrape(t *testing.T, m *observe.Metrics) string {
+func scrape(t *testing.T, m interface{ Handler() http.Handler }) string {
 	t.Helper()
 	w := httptest.NewRecorder()
 	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
@@ -60,37 +61,68 @@ func touched(t *testing.T) *observe.Metrics {
 	return m
 }
 
+// touchedInstance is touched for an instance.
+func touchedInstance(t *testing.T) *observe.InstanceMetrics {
+	t.Helper()
+	m := observe.NewInstanceMetrics("v1.2.3", "c0ffee", func(context.Context) (observe.QueueStats, error) {
+		return observe.QueueStats{
+			Pending: 3, Bytes: 300, Oldest: time.Now().Add(-time.Hour),
+			Recorded: 100, Exported: 60, DeadLettered: 20, Filtered: 10, Expired: 7,
+		}, nil
+	})
+	m.BatchSize.Observe(1)
+	m.ExportDuration.Observe(1)
+	m.CleanupDuration.Observe(1)
+	m.Mode("limited")
+	return m
+}
+
 func TestEveryRowIsEmittedAndNothingElse(t *testing.T) {
-	got := map[string]string{}
-	for line := range strings.Lines(scrape(t, touched(t))) {
-		if f := strings.Fields(line); f[0] == "#" && f[1] == "TYPE" && !strings.HasPrefix(f[2], "go_") && !strings.HasPrefix(f[2], "process_") {
-			got[f[2]] = f[3]
-		}
-	}
-	want := map[string]string{}
-	for _, row := range observe.Catalog() {
-		want[row.Name] = string(row.Kind)
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("the catalog and what is emitted differ (-catalog +emitted):\n%s", diff)
+	for _, process := range []struct {
+		name    string
+		catalog []observe.Metric
+		body    string
+	}{
+		{"gateway", observe.Catalog(), scrape(t, touched(t))},
+		{"instance", observe.InstanceCatalog(), scrape(t, touchedInstance(t))},
+	} {
+		t.Run(process.name, func(t *testing.T) {
+			got := map[string]string{}
+			for line := range strings.Lines(process.body) {
+				if f := strings.Fields(line); f[0] == "#" && f[1] == "TYPE" && !strings.HasPrefix(f[2], "go_") && !strings.HasPrefix(f[2], "process_") {
+					got[f[2]] = f[3]
+				}
+			}
+			want := map[string]string{}
+			for _, row := range process.catalog {
+				want[row.Name] = string(row.Kind)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("the catalog and what is emitted differ (-catalog +emitted):\n%s", diff)
+			}
+		})
 	}
 }
 
 func TestNamesFollowTheConventions(t *testing.T) {
-	problems, err := promlint.New(strings.NewReader(scrape(t, touched(t)))).Lint()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range problems {
-		if strings.HasPrefix(p.Metric, "telemetry_gateway_") {
-			t.Errorf("%s: %s", p.Metric, p.Text)
+	for _, body := range []string{scrape(t, touched(t)), scrape(t, touchedInstance(t))} {
+		problems, err := promlint.New(strings.NewReader(body)).Lint()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range problems {
+			// Those of the original service are named as they are.
+			if strings.HasPrefix(p.Metric, "telemetry_") {
+				t.Errorf("%s: %s", p.Metric, p.Text)
+			}
 		}
 	}
 }
 
 func TestRowsAreWhole(t *testing.T) {
 	known := map[string]bool{}
-	for _, row := range observe.Catalog() {
+	rows := slices.Concat(observe.Catalog(), observe.InstanceCatalog())
+	for _, row := range rows {
 		known[row.Name] = true
 		if row.Kind == observe.KindHistogram {
 			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
@@ -99,7 +131,7 @@ func TestRowsAreWhole(t *testing.T) {
 		}
 	}
 	alerts := map[string]bool{}
-	for _, row := range observe.Catalog() {
+	for _, row := range rows {
 		if row.Unit == "" || row.Help == "" || row.Panel == "" {
 			t.Errorf("%s lacks its unit, help or panel", row.Name)
 		}
@@ -122,7 +154,7 @@ func TestRowsAreWhole(t *testing.T) {
 		if d, err := time.ParseDuration(a.For); err != nil || d < 0 {
 			t.Errorf("alert %s: For is %q", a.Name, a.For)
 		}
-		for _, name := range regexp.MustCompile(`telemetry_\w+`).FindAllString(a.Expr, -1) {
+		for _, name := range regexp.MustCompile(`\b(src_)?telemetry\w*_\w+`).FindAllString(a.Expr, -1) {
 			if !known[name] {
 				t.Errorf("alert %s is about %s, which does not exist", a.Name, name)
 			}
@@ -209,27 +241,34 @@ func TestDocumentation(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`# Metrics
 
-The admin listener serves these at ` + "`/metrics`" + `, for Prometheus and everything that
-reads its format, together with the usual ` + "`go_*` and `process_*`" + ` ones. No label has
-values that a sender can choose: what is not listed here is counted as
-` + "`other`" + `.
+The admin listeners of a gateway and of an instance serve these at ` + "`/metrics`" + `, for
+Prometheus and everything that reads its format, together with the usual ` + "`go_*`" + ` and
+` + "`process_*`" + ` ones. No label has values that a sender can choose: what is not listed here
+is counted as ` + "`other`" + `.
 
-This page is made from ` + "`internal/observe/catalog.go`" + `; ` + "`go test ./internal/observe -update`" + `
-writes it anew.
+This page is made from ` + "`internal/observe/catalog.go` and `instance_catalog.go`" + `;
+` + "`go test ./internal/observe -update`" + ` writes it anew.
 
-| metric | kind | unit | labels | what it says |
-|---|---|---|---|---|
+## Gateway
 `)
-	for _, row := range observe.Catalog() {
+	document(&b, observe.Catalog())
+	b.WriteString("\n## Instance\n\nNames that begin with `src_` are the original service's, and so are their meanings.\n")
+	document(&b, observe.InstanceCatalog())
+	golden.Check(t, []byte(b.String()), "../../docs/metrics.md")
+}
+
+func document(b *strings.Builder, catalog []observe.Metric) {
+	b.WriteString("\n| metric | kind | unit | labels | what it says |\n|---|---|---|---|---|\n")
+	for _, row := range catalog {
 		var labels []string
 		for _, l := range row.Labels {
 			labels = append(labels, "`"+l.Name+"`")
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", row.Name, row.Kind, row.Unit, strings.Join(labels, ", "), row.Help)
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s |\n", row.Name, row.Kind, row.Unit, strings.Join(labels, ", "), row.Help)
 	}
-	b.WriteString("\n## Labels\n\n")
+	b.WriteString("\n### Labels\n\n")
 	labels := map[string][]string{}
-	for _, row := range observe.Catalog() {
+	for _, row := range catalog {
 		for _, l := range row.Labels {
 			key := "`" + l.Name + "`"
 			if l.Name == "reason" {
@@ -249,13 +288,12 @@ writes it anew.
 		if text == "" {
 			text = "one for each build"
 		}
-		fmt.Fprintf(&b, "* %s: %s\n", key, text)
+		fmt.Fprintf(b, "* %s: %s\n", key, text)
 	}
-	b.WriteString("\n## Alerts\n\n| alert | condition | for | what to do |\n|---|---|---|---|\n")
-	for _, row := range observe.Catalog() {
+	b.WriteString("\n### Alerts\n\n| alert | condition | for | what to do |\n|---|---|---|---|\n")
+	for _, row := range catalog {
 		if a := row.Alert; a.Name != "" {
-			fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", a.Name, strings.ReplaceAll(a.Expr, "|", `\|`), a.For, a.Help)
+			fmt.Fprintf(b, "| %s | `%s` | %s | %s |\n", a.Name, strings.ReplaceAll(a.Expr, "|", `\|`), a.For, a.Help)
 		}
 	}
-	golden.Check(t, []byte(b.String()), "../../docs/metrics.md")
 }

@@ -32,6 +32,9 @@ type HealthOptions struct {
 	// Ready returns an error that says why the process cannot take work now. It
 	// is called at most once at a time, and once a second.
 	Ready func(context.Context) error
+	// Note, if set, returns a line about what is not well although the process
+	// can take work, or nothing. /readyz shows it.
+	Note func() string
 	// Version is served as text; Build, which marshals to a JSON object, with
 	// more detail.
 	Version string
@@ -103,7 +106,8 @@ func (h *Health) last() (err error, fresh bool) {
 // Handle adds to mux:
 //
 //	/livez       200 as long as the process can answer at all
-//	/readyz      200, or 503 with one line that says what is wrong
+//	/readyz      200 "ok" and perhaps a note, or 503 with one line that says
+//	             what is wrong
 //	/version     a JSON object
 //	/-/version   the version as text
 //	/-/healthz   200 "healthz: ok" or 500 "healthz: …", behind the secret
@@ -116,7 +120,13 @@ func (h *Health) Handle(mux *http.ServeMux) {
 			answer(w, http.StatusServiceUnavailable, err.Error())
 			return
 		}
-		answer(w, http.StatusOK, "ok")
+		text := "ok"
+		if h.o.Note != nil {
+			if note := h.o.Note(); note != "" {
+				text += ", but " + note
+			}
+		}
+		answer(w, http.StatusOK, text)
 	})
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
 		b, err := json.Marshal(h.o.Build)

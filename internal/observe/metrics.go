@@ -5,25 +5,18 @@ package observe
 
 import (
 	"context"
-	"fmt"
-	"net/http"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/telemetrygateway/telemetry/internal/limits"
 )
 
-// Metrics has one field for each row of the catalog that is counted as things
+// Metrics are the gateway's. It has one field for each row of the catalog that is counted as things
 // happen; the catalog says what each means. Values of labels are given in the
 // catalog's order.
 type Metrics struct {
-	registry *prometheus.Registry
-	rows     map[string]Metric
-	used     map[string]bool
+	*registry
 
 	EventsReceived         Counter   // {source}
 	Events                 Counter   // {source, outcome, reason}
@@ -49,10 +42,7 @@ type Metrics struct {
 // NewMetrics returns the metrics of one process, all at zero, in a registry of
 // their own.
 func NewMetrics(version, commit string) *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry(), rows: map[string]Metric{}, used: map[string]bool{}}
-	for _, row := range Catalog() {
-		m.rows[row.Name] = row
-	}
+	m := &Metrics{registry: newRegistry(Catalog())}
 	m.EventsReceived = m.counter("telemetry_gateway_events_received_total")
 	m.Events = m.counter("telemetry_gateway_events_total")
 	m.ProcessedEvents = m.counter("telemetry_gateway_record_events_processed_events_total")
@@ -79,9 +69,7 @@ func NewMetrics(version, commit string) *Metrics {
 		expired:  m.desc("telemetry_gateway_topic_expired_messages_total", KindCounter),
 		stats:    map[string]func(context.Context) (TopicStats, error){},
 	}
-	m.registry.MustRegister(m.topics,
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.prometheus.MustRegister(m.topics)
 
 	// A series that is first seen at 1 looks as if it had never changed, so the
 	// ones that alerts are about begin at zero.
@@ -96,131 +84,6 @@ func NewMetrics(version, commit string) *Metrics {
 		}
 	}
 	return m
-}
-
-// Handler serves the metrics in the formats that Prometheus reads.
-func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
-}
-
-// Counter only grows.
-type Counter struct {
-	vec    *prometheus.CounterVec
-	labels labels
-}
-
-// Add adds n, which is not negative, to the series with these label values.
-func (c Counter) Add(n float64, values ...string) {
-	c.vec.WithLabelValues(c.labels.bound(values)...).Add(n)
-}
-
-// Gauge goes up and down.
-type Gauge struct {
-	vec    *prometheus.GaugeVec
-	labels labels
-}
-
-// Add adds n, which may be negative, to the series with these label values.
-func (g Gauge) Add(n float64, values ...string) {
-	g.vec.WithLabelValues(g.labels.bound(values)...).Add(n)
-}
-
-// Set sets the series with these label values to v.
-func (g Gauge) Set(v float64, values ...string) {
-	g.vec.WithLabelValues(g.labels.bound(values)...).Set(v)
-}
-
-// Histogram counts values by size.
-type Histogram struct {
-	vec    *prometheus.HistogramVec
-	labels labels
-}
-
-// Observe counts v in the series with these label values.
-func (h Histogram) Observe(v float64, values ...string) {
-	h.vec.WithLabelValues(h.labels.bound(values)...).Observe(v)
-}
-
-// labels keep the number of series bounded, whatever values are given.
-type labels []Label
-
-const other = "other"
-
-func (ls labels) bound(values []string) []string {
-	for i, l := range ls {
-		if i < len(values) && !l.Fixed && !slices.Contains(l.Values, values[i]) {
-			values = slices.Clone(values)
-			values[i] = other
-		}
-	}
-	return values
-}
-
-func (ls labels) names() []string {
-	var names []string
-	for _, l := range ls {
-		names = append(names, l.Name)
-	}
-	return names
-}
-
-// each calls f with every combination of values, unless there are so many that
-// it is better to wait for those that occur, or they are not known.
-func (ls labels) each(f func(values ...string)) {
-	combinations := [][]string{{}}
-	for _, l := range ls {
-		var longer [][]string
-		for _, c := range combinations {
-			for _, v := range l.Values {
-				longer = append(longer, append(slices.Clone(c), v))
-			}
-		}
-		combinations = longer
-	}
-	if len(combinations) > 60 {
-		return
-	}
-	for _, c := range combinations {
-		f(c...)
-	}
-}
-
-// take returns the row of a metric. Each is taken once, as what it is.
-func (m *Metrics) take(name string, kind Kind) Metric {
-	row, ok := m.rows[name]
-	if !ok || row.Kind != kind || m.used[name] {
-		panic(fmt.Sprintf("metric %s is not in the catalog as a %s, or is used twice", name, kind))
-	}
-	m.used[name] = true
-	return row
-}
-
-func (m *Metrics) counter(name string) Counter {
-	row := m.take(name, KindCounter)
-	c := Counter{prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: row.Help}, labels(row.Labels).names()), row.Labels}
-	m.registry.MustRegister(c.vec)
-	c.labels.each(func(values ...string) { c.Add(0, values...) })
-	return c
-}
-
-func (m *Metrics) gauge(name string) Gauge {
-	row := m.take(name, KindGauge)
-	g := Gauge{prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: row.Help}, labels(row.Labels).names()), row.Labels}
-	m.registry.MustRegister(g.vec)
-	g.labels.each(func(values ...string) { g.Add(0, values...) })
-	return g
-}
-
-func (m *Metrics) histogram(name string) Histogram {
-	row := m.take(name, KindHistogram)
-	h := Histogram{prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: row.Help, Buckets: row.Buckets}, labels(row.Labels).names()), row.Labels}
-	m.registry.MustRegister(h.vec)
-	return h
-}
-
-func (m *Metrics) desc(name string, kind Kind) *prometheus.Desc {
-	row := m.take(name, kind)
-	return prometheus.NewDesc(name, row.Help, labels(row.Labels).names(), nil)
 }
 
 // TopicStats is what a topic holds.

@@ -23,9 +23,10 @@ type TracingOptions struct {
 	// and everything else about it, comes from the standard OTEL_ variables,
 	// which the exporter reads itself.
 	Enabled bool
-	// Version of this binary.
-	Version string
-	Log     *slog.Logger
+	// Service is the name of what is traced, such as "telemetry-gateway", and
+	// Version that of this binary.
+	Service, Version string
+	Log              *slog.Logger
 }
 
 // Tracing returns a source of tracers and a function that sends what is still
@@ -43,7 +44,7 @@ func Tracing(ctx context.Context, o TracingOptions) (trace.TracerProvider, func(
 	about, err := resource.New(ctx,
 		resource.WithTelemetrySDK(),
 		resource.WithAttributes(
-			attribute.String("service.name", "telemetry-gateway"),
+			attribute.String("service.name", o.Service),
 			attribute.String("service.version", o.Version)),
 		resource.WithFromEnv())
 	if err != nil {

@@ -77,7 +77,7 @@ func TestSpansArriveAndHoldNothingOfTheCall(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.URL)
 	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
 	provider, shutdown, err := observe.Tracing(t.Context(), observe.TracingOptions{
-		Enabled: true, Version: "v1.2.3", Log: slog.New(slog.DiscardHandler),
+		Enabled: true, Service: "telemetry-gateway", Version: "v1.2.3", Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -156,7 +156,7 @@ func TestAnEndpointThatRefusesIsLoggedOnce(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", refuse.URL)
 	var lines bytes.Buffer
 	provider, shutdown, err := observe.Tracing(t.Context(), observe.TracingOptions{
-		Enabled: true, Log: slog.New(slog.NewTextHandler(&lines, nil)),
+		Enabled: true, Service: "telemetry-gateway", Log: slog.New(slog.NewTextHandler(&lines, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
