@@ -146,7 +146,7 @@ func (q *Queue) record(event *v1.Event, policy Policy) (e record, err error) {
 // recorded and as filtered.
 func (q *Queue) commit(ctx context.Context, records []record) error {
 	return database.Retry(ctx, func() error {
-		return q.write(ctx, func(c conn) error { return q.insert(c, records) })
+		return database.Write(ctx, q.db, q.dialect, func(tx *sql.Tx) error { return q.insert(q.on(ctx, tx), records) })
 	})
 }
 
@@ -165,48 +165,45 @@ func (q *Queue) insert(c conn, records []record) error {
 	// Two transactions that add the same events in one order never wait for each
 	// other in a circle.
 	slices.SortFunc(rows, func(a, b record) int { return cmp.Compare(a.id, b.id) })
-	n, bytes, err := q.insertRows(c, rows)
-	if err != nil {
-		return err
-	}
-	d.recorded += n
-	d.bytes += bytes
-	return c.count(d)
+	_, err := q.insertRows(c, rows, d)
+	return err
 }
 
-// insertRows returns how many rows are new, and their size. The id of a dead
-// letter is not new either.
-func (q *Queue) insertRows(c conn, rows []record) (n, bytes int64, err error) {
+// insertRows inserts those rows that are new, which a dead letter is not either,
+// and returns how many. It counts d, and with it what is new.
+func (q *Queue) insertRows(c conn, rows []record, d delta) (n int64, err error) {
 	if len(rows) == 0 {
-		return 0, 0, nil
+		return 0, c.count(d)
 	}
 	if q.dialect == database.Postgres {
-		return q.insertArrays(c, rows)
+		return q.insertArrays(c, rows, d)
 	}
 	insert, err := c.PrepareContext(c.ctx, `INSERT INTO telemetry_events_export_queue (id, timestamp, payload_pb)
 		SELECT ?1, ?2, ?3 WHERE NOT EXISTS (SELECT 1 FROM telemetry_events_export_dead_letters WHERE id = ?1)
 		ON CONFLICT (id) DO NOTHING`)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	defer insert.Close()
 	for _, r := range rows {
 		result, err := insert.ExecContext(c.ctx, r.id, q.dialect.Time(r.timestamp), r.payload)
 		if err != nil {
-			return 0, 0, err
+			return 0, err
 		}
 		changed, err := result.RowsAffected()
 		if err != nil {
-			return 0, 0, err
+			return 0, err
 		}
 		n += changed
-		bytes += changed * int64(len(r.payload))
+		d.bytes += changed * int64(len(r.payload))
 	}
-	return n, bytes, nil
+	d.recorded += n
+	return n, c.count(d)
 }
 
-// insertArrays is insertRows in one round trip.
-func (q *Queue) insertArrays(c conn, rows []record) (n, bytes int64, err error) {
+// insertArrays is insertRows in one round trip. The dead letters are asked for
+// row by row, along their index, however many the planner believes there are.
+func (q *Queue) insertArrays(c conn, rows []record, d delta) (n int64, err error) {
 	ids := make([]string, len(rows))
 	timestamps := make([]time.Time, len(rows))
 	payloads := make([][]byte, len(rows))
@@ -217,9 +214,20 @@ func (q *Queue) insertArrays(c conn, rows []record) (n, bytes int64, err error) 
 	if q.uuids {
 		id = "CAST(n.id AS uuid)"
 	}
-	return c.sum(`INSERT INTO telemetry_events_export_queue (id, timestamp, payload_pb)
-		SELECT `+id+`, n.timestamp, n.payload
-		FROM unnest(CAST(? AS text[]), CAST(? AS timestamptz[]), CAST(? AS bytea[])) AS n (id, timestamp, payload)
-		WHERE NOT EXISTS (SELECT 1 FROM telemetry_events_export_dead_letters d WHERE d.id = n.id)
-		ON CONFLICT (id) DO NOTHING RETURNING octet_length(payload_pb)`, ids, timestamps, payloads)
+	err = c.scan(`WITH new AS (
+			INSERT INTO telemetry_events_export_queue (id, timestamp, payload_pb)
+			SELECT `+id+`, n.timestamp, n.payload
+			FROM unnest(CAST(? AS text[]), CAST(? AS timestamptz[]), CAST(? AS bytea[])) AS n (id, timestamp, payload)
+			LEFT JOIN LATERAL (SELECT 1 AS dead FROM telemetry_events_export_dead_letters d WHERE d.id = n.id LIMIT 1) d ON true
+			WHERE d.dead IS NULL
+			ON CONFLICT (id) DO NOTHING RETURNING octet_length(payload_pb) AS size
+		), added AS (
+			SELECT count(*) AS n, COALESCE(sum(size), 0) AS bytes FROM new
+		), counted AS (
+			INSERT INTO telemetry_events_export_ledger (`+ledgerColumns+`)
+			SELECT ? + n, ?, ?, ?, ?, ? + bytes, ? FROM added WHERE n > 0 OR ?
+		)
+		SELECT n FROM added`,
+		[]any{ids, timestamps, payloads, d.recorded, d.filtered, d.exported, d.dead, d.expired, d.bytes, d.pruned, d != (delta{})}, &n)
+	return n, err
 }

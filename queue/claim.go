@@ -156,11 +156,9 @@ func redactAgain(payload []byte, e *v1.Event, p Policy) ([]byte, error) {
 		return nil, nil
 	}
 	redacted := Redact(e, p)
-	// Whatever Redact leaves out had a size; only what is private it may also
-	// replace. A payload that is longer than its event says something twice, of
-	// which the event has but the last.
-	size := proto.Size(e)
-	if len(payload) == size && proto.Size(redacted) == size &&
+	// Only private metadata may be replaced; whatever else Redact leaves out had a
+	// size. So had what a payload says twice, of which the event has but the last.
+	if len(payload) == proto.Size(redacted) && e.MarketingTracking == nil &&
 		(e.GetParameters().GetPrivateMetadata() == nil || proto.Equal(e, redacted)) {
 		return nil, nil
 	}

@@ -173,13 +173,9 @@ func (q *Queue) Replay(ctx context.Context, ids ...string) (int, error) {
 			if err != nil {
 				return err
 			}
-			var bytes int64
-			n, bytes, err = q.insertRows(c, letters)
-			if err != nil {
-				return err
-			}
 			removed := int64(len(letters))
-			return c.count(delta{recorded: n - removed, dead: -removed, bytes: bytes})
+			n, err = q.insertRows(c, letters, delta{recorded: -removed, dead: -removed})
+			return err
 		})
 		if err != nil {
 			return replayed, fmt.Errorf("replay dead letters: %w", err)
