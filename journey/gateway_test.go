@@ -101,12 +101,24 @@ func startGatewayEnv(t testing.TB, dir string, env []string, flags ...string) *g
 	if !strings.Contains(strings.Join(env, " "), "PORT=") {
 		args = append(args, "-listen", "127.0.0.1:0")
 	}
-	g := &gateway{ended: make(chan struct{}), lines: make(chan struct{})}
-	g.cmd = exec.Command(telemetry, append(args, flags...)...)
-	g.cmd.Dir, g.cmd.Env = dir, append(cleanEnv(), env...)
+	cmd := exec.Command(telemetry, append(args, flags...)...)
+	cmd.Dir, cmd.Env = dir, append(cleanEnv(), env...)
+	g := launch(t, cmd, "gateway")
+	g.admin = g.await(t, `msg="admin started".* listen=(\S+)`)
+	if status, body := g.get(t, "/readyz"); status != http.StatusOK {
+		t.Fatalf("/readyz: %d %s", status, body)
+	}
+	return g
+}
+
+// launch starts a gateway or an instance and waits until it says where it
+// listens.
+func launch(t testing.TB, cmd *exec.Cmd, what string) *gateway {
+	t.Helper()
+	g := &gateway{cmd: cmd, ended: make(chan struct{}), lines: make(chan struct{})}
 	// It must not outlive a test that is cut short.
-	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	stderr, err := g.cmd.StderrPipe()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,11 +128,11 @@ func startGatewayEnv(t testing.TB, dir string, env []string, flags ...string) *g
 		// as long as the process runs.
 		runtime.LockOSThread()
 		g.began = time.Now()
-		err := g.cmd.Start()
+		err := cmd.Start()
 		started <- err
 		if err == nil {
 			g.read(stderr)
-			_ = g.cmd.Wait()
+			_ = cmd.Wait()
 			close(g.ended)
 		}
 	}()
@@ -130,14 +142,10 @@ func startGatewayEnv(t testing.TB, dir string, env []string, flags ...string) *g
 	t.Cleanup(func() {
 		g.kill()
 		if t.Failed() {
-			t.Logf("the end of the gateway's log:\n%s", g.tail(20))
+			t.Logf("the end of the %s's log:\n%s", what, g.tail(20))
 		}
 	})
-	g.address = g.await(t, `msg="gateway started".* listen=(\S+)`)
-	g.admin = g.await(t, `msg="admin started".* listen=(\S+)`)
-	if status, body := g.get(t, "/readyz"); status != http.StatusOK {
-		t.Fatalf("/readyz: %d %s", status, body)
-	}
+	g.address = g.await(t, `msg="`+what+` started".* listen=(\S+)`)
 	return g
 }
 

@@ -11,14 +11,14 @@ import (
 
 // issueLicence makes a key pair and a licence with the command, as a vendor
 // does, and returns the licence key and the file for -license-keys.
-func issueLicence(t testing.TB) (key, publicFile string) {
+func issueLicence(t testing.TB, tags ...string) (key, publicFile string) {
 	t.Helper()
 	dir := t.TempDir()
 	if _, stderr, exit := run(t, dir, nil, "license", "keygen", "-out", dir); exit != 0 {
 		t.Fatalf("telemetry license keygen: exit %d: %s", exit, stderr)
 	}
 	stdout, stderr, exit := run(t, dir, nil, "license", "issue", "-key", filepath.Join(dir, "license.key"),
-		"-tags", "plan:enterprise,customer:journey", "-users", "100", "-expires", "8760h")
+		"-tags", strings.Join(append(tags, "plan:enterprise", "customer:journey"), ","), "-users", "100", "-expires", "8760h")
 	if exit != 0 {
 		t.Fatalf("telemetry license issue: exit %d: %s", exit, stderr)
 	}
