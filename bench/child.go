@@ -29,7 +29,9 @@ type childConfig struct {
 	Role     string            // of roles
 	Topic    string            // URL; for the obvious way, empty for none
 	KeysFile string            // of the gateway
-	Target   string            // of the flood: the gateway's address
+	Target   string            // of whoever sends: the gateway's address
+	Database string            // of an exporter: its instance's
+	License  string            // of an exporter
 	Profile  string            // file for a CPU profile
 	Env      map[string]string // set before anything else
 	Procs    int               // processors to use, zero for all
@@ -39,10 +41,13 @@ type childConfig struct {
 // usage is what a child has taken since it started.
 type usage struct {
 	CPU            time.Duration
-	Mallocs, Bytes uint64 // allocated on the heap
-	Offered        int64  // by the flood: events sent,
-	Admitted       int64  // those accepted, and
-	RefusedStreams int64  // streams refused as a whole
+	Mallocs, Bytes uint64        // allocated on the heap
+	Offered        int64         // by the flood: events sent,
+	Admitted       int64         // those accepted, and
+	RefusedStreams int64         // streams refused as a whole
+	Peak           int64         // bytes resident at most, of all the time
+	Exported       int64         // by an exporter: events acknowledged,
+	Took           time.Duration // in this time
 }
 
 func (u usage) minus(v usage) usage {
@@ -58,9 +63,29 @@ func ownUsage() (usage, error) {
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
 		return usage{}, fmt.Errorf("read CPU time: %w", err)
 	}
+	peak, err := peakMemory()
+	if err != nil {
+		return usage{}, err
+	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return usage{CPU: time.Duration(r.Utime.Nano() + r.Stime.Nano()), Mallocs: m.Mallocs, Bytes: m.TotalAlloc}, nil
+	return usage{CPU: time.Duration(r.Utime.Nano() + r.Stime.Nano()), Mallocs: m.Mallocs, Bytes: m.TotalAlloc, Peak: peak}, nil
+}
+
+// peakMemory is the most that this process has had resident. What getrusage
+// says counts the parent's memory as well.
+func peakMemory() (int64, error) {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, fmt.Errorf("read peak memory: %w", err)
+	}
+	for line := range strings.Lines(string(status)) {
+		var kib int64
+		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kib); err == nil {
+			return kib << 10, nil
+		}
+	}
+	return 0, errors.New("read peak memory: /proc/self/status does not have it")
 }
 
 // child is a running child as its parent sees it.
@@ -183,13 +208,18 @@ func beChild(argument string) error {
 		return err
 	}
 	for requests := bufio.NewScanner(os.Stdin); requests.Scan(); {
+		var counted usage
+		if s.count != nil {
+			if err := s.count(&counted); err != nil {
+				return err
+			}
+		}
 		u, err := ownUsage()
 		if err != nil {
 			return err
 		}
-		if s.count != nil {
-			s.count(&u)
-		}
+		u.Offered, u.Admitted, u.RefusedStreams = counted.Offered, counted.Admitted, counted.RefusedStreams
+		u.Exported, u.Took = counted.Exported, counted.Took
 		if err := answers.Encode(u); err != nil {
 			return err
 		}

@@ -165,8 +165,9 @@ func floodRole(c childConfig) (*served, error) {
 		}
 	}
 	return &served{
-		count: func(u *usage) {
+		count: func(u *usage) error {
 			u.Offered, u.Admitted, u.RefusedStreams = offered.Load(), admitted.Load(), refused.Load()
+			return nil
 		},
 		stop: func() error {
 			cancel()

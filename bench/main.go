@@ -20,14 +20,16 @@ import (
 
 const help = `usage: go run ./bench [-quick] [-run REGEXP] [-json FILE] [-profile DIR]
 
-Measures encoding, the gateway end to end into nothing, into a Pub/Sub-protocol
-fake and into SQLite, and what a flood of unlicensed senders does to a licensed
-one. It takes about three minutes; progress is on standard error. Nothing else
-should run on the machine meanwhile.
+Measures encoding; the gateway end to end into nothing, into a Pub/Sub-protocol
+fake and into SQLite; what a flood of unlicensed senders does to a licensed one;
+and an instance that records into SQLite and PostgreSQL and exports its queue. It
+takes about 15 minutes, and 20 GB of disk in $TMPDIR; progress is on standard
+error. Nothing else should run on the machine meanwhile.
 
   go run ./bench
   go run ./bench -quick
   go run ./bench -run '^(encode|discard)/'
+  go run ./bench -run '^(record|drain)-sqlite/'
   go run ./bench -run discard/gateway -profile /tmp && go tool pprof -top /tmp/discard-gateway.pprof
 
 It exits with 1 if anything was lost or failed. How long things took never makes
@@ -71,8 +73,8 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
-	f.BoolVar(&o.quick, "quick", false, "measure each figure for a fraction of a second, to see that it works: about 20 seconds")
-	pattern := f.String("run", "", "measure only what matches this `regexp`: encode/gateway, encode/obvious, …, sqlite/floor, flood")
+	f.BoolVar(&o.quick, "quick", false, "measure each figure for a fraction of a second, with fewer events queued, to see that it works: about a minute")
+	pattern := f.String("run", "", "measure only what matches this `regexp`: encode/gateway, encode/obvious, …, sqlite/floor, record-sqlite/queue-1-empty, …, drain-postgres/exporter, …, flood")
 	f.StringVar(&o.json, "json", "", "write all samples to this `file` too")
 	f.StringVar(&o.profile, "profile", "", "write a CPU profile of each server into this `directory`")
 	err := f.Parse(args)
@@ -99,7 +101,7 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	return o, err
 }
 
-func run(o options, stdout, progress io.Writer) error {
+func run(o options, stdout, progress io.Writer) (err error) {
 	dir, err := os.MkdirTemp("", "telemetry-bench")
 	if err != nil {
 		return err
@@ -113,13 +115,24 @@ func run(o options, stdout, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
+	i := &instances{dir: dir}
+	defer func() { err = errors.Join(err, i.close()) }()
+	rec := &recording{instances: i, queued: 10_000_000, progress: func(format string, a ...any) { fmt.Fprintf(progress, format+"\n", a...) }}
+	defer func() { err = errors.Join(err, rec.close()) }()
+	drain := &draining{arena: a, instances: i, queued: 1_000_000}
+	if o.quick {
+		rec.queued, drain.queued = 200_000, 100_000
+	}
 	r := &report{Machine: thisMachine()}
+	r.Queued, r.Drained = rec.queued, drain.queued
 	for _, group := range []struct {
 		cells       []cell
 		full, quick time.Duration
 	}{
 		{encoding, time.Second, 100 * time.Millisecond},
 		{a.endToEndCells(), 3 * time.Second, 200 * time.Millisecond},
+		{rec.cells(), 3 * time.Second, 200 * time.Millisecond},
+		{drain.cells(), 0, 0},
 	} {
 		d := group.full
 		if o.quick {

@@ -17,6 +17,8 @@ import (
 // report is all that a run found. It is also what -json writes.
 type report struct {
 	Machine machine
+	Queued  int // events in the full queue that is recorded into
+	Drained int // events in a queue that is exported
 	Rows    []*row
 	Flood   []floodRound `json:",omitempty"`
 }
@@ -93,11 +95,16 @@ Each figure is the median of %d rounds (least–most); the rounds take turns.
 func (r *report) print(w io.Writer) {
 	m := r.Machine
 	fmt.Fprintf(w, "%s, %d processors, %s/%s, %s, commit %s\n", m.CPU, m.Cores, m.OS, m.Arch, m.Go, m.Commit)
-	var encode, endToEnd []*row
+	var encode, endToEnd, record, drain []*row
 	for _, row := range r.Rows {
-		if strings.HasPrefix(row.Name, "encode/") {
+		switch {
+		case strings.HasPrefix(row.Name, "encode/"):
 			encode = append(encode, row)
-		} else {
+		case strings.HasPrefix(row.Name, "record-"):
+			record = append(record, row)
+		case strings.HasPrefix(row.Name, "drain-"):
+			drain = append(drain, row)
+		default:
 			endToEnd = append(endToEnd, row)
 		}
 	}
@@ -109,8 +116,14 @@ func (r *report) print(w io.Writer) {
 		fmt.Fprintf(w, endToEndLegend+"\n", sendStreams, sendEvents, sendWindow, obviousWorkers)
 		r.table(w, endToEnd, true)
 	}
-	if len(r.Rows) > 0 {
+	if len(encode)+len(endToEnd) > 0 {
 		fmt.Fprintf(w, columnLegend, rounds)
+	}
+	if len(record) > 0 {
+		r.printRecord(w)
+	}
+	if len(drain) > 0 {
+		r.printDrain(w, drain)
 	}
 	if len(r.Flood) > 0 {
 		r.printFlood(w)
@@ -151,7 +164,11 @@ func (r *report) row(name string) *row {
 	return nil
 }
 
+// spread returns nothing for no row.
 func (r *row) spread(of func(sample) float64) spread {
+	if r == nil {
+		return spread{}
+	}
 	var values []float64
 	for _, s := range r.Samples {
 		values = append(values, of(s))
@@ -162,13 +179,16 @@ func (r *row) spread(of func(sample) float64) spread {
 func (s sample) cpu() float64 { return s.CPU }
 
 // ratio is of the CPU time of two rows, round by round.
-func ratio(a, b *row) spread {
+func ratio(a, b *row) spread { return quotient(a, b, sample.cpu) }
+
+// quotient is of a figure of two rows, round by round.
+func quotient(a, b *row, of func(sample) float64) spread {
 	if a == nil || b == nil {
 		return spread{}
 	}
 	var values []float64
 	for i := range min(len(a.Samples), len(b.Samples)) {
-		values = append(values, a.Samples[i].CPU/b.Samples[i].CPU)
+		values = append(values, of(a.Samples[i])/of(b.Samples[i]))
 	}
 	return spreadOf(values)
 }

@@ -28,7 +28,7 @@ import (
 // served is what a child serves.
 type served struct {
 	address string
-	count   func(*usage) // adds what only it knows; may be nil
+	count   func(*usage) error // sets what only it knows; may be nil
 	stop    func() error
 }
 
@@ -39,6 +39,9 @@ func roles() map[string]func(childConfig) (*served, error) {
 		"floor":   onLoopback(floorRole),
 		"pubsub":  onLoopback(pubsubRole),
 		"flood":   floodRole,
+
+		"export":         exports(exportRole),
+		"export-obvious": exports(obviousExportRole),
 	}
 }
 

@@ -23,6 +23,7 @@ type sample struct {
 	Allocs          float64 // allocations on the heap per event
 	Bytes           float64 // allocated on the heap per event
 	P50, P99        float64 // ms from sending a message to its acknowledgement
+	PeakMB          float64 `json:",omitempty"` // resident at most
 }
 
 func newSample(events int, took time.Duration, u usage, waits []time.Duration) sample {
