@@ -278,7 +278,7 @@ func TestSecondSignal(t *testing.T) {
 }
 
 // stuck starts a gateway with a stream in the middle of a message.
-func stuck(t *testing.T, flags ...string) (*gateway, *drainStream) {
+func stuck(t *testing.T, flags ...string) (*process, *drainStream) {
 	t.Helper()
 	licence, public := issueLicence(t)
 	g := startGateway(t, t.TempDir(), append(flags, "-license-keys", public)...)

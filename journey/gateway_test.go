@@ -75,8 +75,8 @@ func cleanEnv() []string {
 	return env
 }
 
-// gateway is a process that runs telemetry gateway.
-type gateway struct {
+// process runs telemetry gateway or telemetry instance.
+type process struct {
 	cmd     *exec.Cmd
 	began   time.Time // just before the process was started
 	address string    // for senders
@@ -90,12 +90,12 @@ type gateway struct {
 
 // startGateway starts a gateway in dir, on ports of its own, and returns when
 // it says that it is ready.
-func startGateway(t testing.TB, dir string, flags ...string) *gateway {
+func startGateway(t testing.TB, dir string, flags ...string) *process {
 	t.Helper()
 	return startGatewayEnv(t, dir, nil, flags...)
 }
 
-func startGatewayEnv(t testing.TB, dir string, env []string, flags ...string) *gateway {
+func startGatewayEnv(t testing.TB, dir string, env []string, flags ...string) *process {
 	t.Helper()
 	args := []string{"gateway", "-admin", "127.0.0.1:0"}
 	if !strings.Contains(strings.Join(env, " "), "PORT=") {
@@ -113,9 +113,9 @@ func startGatewayEnv(t testing.TB, dir string, env []string, flags ...string) *g
 
 // launch starts a gateway or an instance and waits until it says where it
 // listens.
-func launch(t testing.TB, cmd *exec.Cmd, what string) *gateway {
+func launch(t testing.TB, cmd *exec.Cmd, what string) *process {
 	t.Helper()
-	g := &gateway{cmd: cmd, ended: make(chan struct{}), lines: make(chan struct{})}
+	g := &process{cmd: cmd, ended: make(chan struct{}), lines: make(chan struct{})}
 	// It must not outlive a test that is cut short.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := cmd.StderrPipe()
@@ -149,29 +149,29 @@ func launch(t testing.TB, cmd *exec.Cmd, what string) *gateway {
 	return g
 }
 
-func (g *gateway) read(stderr io.Reader) {
+func (p *process) read(stderr io.Reader) {
 	lines := bufio.NewScanner(stderr)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		g.mu.Lock()
-		g.log = append(g.log, lines.Text())
-		close(g.lines)
-		g.lines = make(chan struct{})
-		g.mu.Unlock()
+		p.mu.Lock()
+		p.log = append(p.log, lines.Text())
+		close(p.lines)
+		p.lines = make(chan struct{})
+		p.mu.Unlock()
 	}
 }
 
 // await waits for a line of the log and returns what the pattern's group
 // matched in it.
-func (g *gateway) await(t testing.TB, pattern string) string {
+func (p *process) await(t testing.TB, pattern string) string {
 	t.Helper()
 	re := regexp.MustCompile(pattern + "()")
 	late := time.After(patience)
 	for at := 0; ; {
-		g.mu.Lock()
-		fresh, changed := g.log[at:], g.lines
-		at = len(g.log)
-		g.mu.Unlock()
+		p.mu.Lock()
+		fresh, changed := p.log[at:], p.lines
+		at = len(p.log)
+		p.mu.Unlock()
 		for _, line := range fresh {
 			if m := re.FindStringSubmatch(line); m != nil {
 				return m[1]
@@ -179,51 +179,51 @@ func (g *gateway) await(t testing.TB, pattern string) string {
 		}
 		select {
 		case <-changed:
-		case <-g.ended:
-			t.Fatalf("the gateway ended (%v) before it logged %q:\n%s", g.cmd.ProcessState, pattern, g.tail(20))
+		case <-p.ended:
+			t.Fatalf("the gateway ended (%v) before it logged %q:\n%s", p.cmd.ProcessState, pattern, p.tail(20))
 		case <-late:
-			t.Fatalf("the gateway did not log %q:\n%s", pattern, g.tail(20))
+			t.Fatalf("the gateway did not log %q:\n%s", pattern, p.tail(20))
 		}
 	}
 }
 
 // tail returns the last lines of the log.
-func (g *gateway) tail(n int) string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return strings.Join(g.log[max(0, len(g.log)-n):], "\n")
+func (p *process) tail(n int) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.log[max(0, len(p.log)-n):], "\n")
 }
 
 // kill ends the process as a crash would.
-func (g *gateway) kill() {
-	_ = g.cmd.Process.Kill()
-	<-g.ended
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.ended
 }
 
 // signal sends a signal to the process.
-func (g *gateway) signal(t testing.TB, s syscall.Signal) {
+func (p *process) signal(t testing.TB, s syscall.Signal) {
 	t.Helper()
-	if err := g.cmd.Process.Signal(s); err != nil {
+	if err := p.cmd.Process.Signal(s); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // wait waits until the process is gone and returns its state.
-func (g *gateway) wait(t testing.TB) *os.ProcessState {
+func (p *process) wait(t testing.TB) *os.ProcessState {
 	t.Helper()
 	select {
-	case <-g.ended:
+	case <-p.ended:
 	case <-time.After(patience):
-		t.Fatalf("the gateway does not end:\n%s", g.tail(20))
+		t.Fatalf("the gateway does not end:\n%s", p.tail(20))
 	}
-	return g.cmd.ProcessState
+	return p.cmd.ProcessState
 }
 
-func (g *gateway) get(t testing.TB, path string) (status int, body string) {
+func (p *process) get(t testing.TB, path string) (status int, body string) {
 	t.Helper()
 	client := http.Client{Timeout: patience}
 	defer client.CloseIdleConnections()
-	r, err := client.Get("http://" + g.address + path)
+	r, err := client.Get("http://" + p.address + path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,9 +236,9 @@ func (g *gateway) get(t testing.TB, path string) (status int, body string) {
 }
 
 // status reads a figure from /proc, such as VmRSS, in bytes.
-func (g *gateway) status(t testing.TB, field string) int64 {
+func (p *process) status(t testing.TB, field string) int64 {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.cmd.Process.Pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}

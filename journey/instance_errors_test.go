@@ -29,7 +29,7 @@ import (
 )
 
 // instanceTo starts an instance that exports to a gateway all the time.
-func instanceTo(t *testing.T, gatewayURL string, env []string, flags ...string) *gateway {
+func instanceTo(t *testing.T, gatewayURL string, env []string, flags ...string) *process {
 	t.Helper()
 	cmd := exec.Command(telemetry, append([]string{"instance", "-listen", "127.0.0.1:0", "-admin", "off", "-export-interval", "100ms", "-gateway", gatewayURL}, flags...)...)
 	cmd.Dir, cmd.Env = t.TempDir(), append(withoutProxy(cleanEnv()), env...)
@@ -53,7 +53,7 @@ const mutation = `{"query": "mutation RecordTelemetryEvents($events: [TelemetryE
 // recorded is what an instance answers when it has recorded the event.
 const recorded = `{"data":{"telemetry":{"recordEvents":{"alwaysNil":null}}}}`
 
-func recordEvent(t *testing.T, i *gateway) {
+func recordEvent(t *testing.T, i *process) {
 	t.Helper()
 	if status, body := curl(t, "--noproxy", "*", "-H", "Content-Type: application/json", "-d", mutation, "http://"+i.address+"/.api/graphql"); status != "200" || strings.TrimSpace(body) != recorded {
 		t.Fatalf("the instance answers %s: %s", status, body)
@@ -105,7 +105,7 @@ func certificate(t *testing.T, names ...string) (cert, key string) {
 }
 
 // gatewayWithTLS starts a gateway in dir that serves with a certificate.
-func gatewayWithTLS(t *testing.T, dir, cert, key string) *gateway {
+func gatewayWithTLS(t *testing.T, dir, cert, key string) *process {
 	t.Helper()
 	cmd := exec.Command(telemetry, "gateway", "-listen", "127.0.0.1:0", "-admin", "off", "-tls-cert", cert, "-tls-key", key)
 	cmd.Dir, cmd.Env = dir, cleanEnv()

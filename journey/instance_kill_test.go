@@ -34,7 +34,7 @@ import (
 // instance in the middle of a call.
 type killer struct {
 	url    string
-	victim atomic.Pointer[gateway]
+	victim atomic.Pointer[process]
 	step   atomic.Int32 // a step
 	left   atomic.Int64 // calls with events until then
 }
@@ -202,7 +202,7 @@ func TestInstanceKilled(t *testing.T) {
 			dbURL, driver, dsn := row.db(t, dir)
 			g := startGateway(t, dir, "-unlicensed-rate", "1e6", "-unlicensed-burst", "1000000", "-unlicensed-total-rate", "1e6", "-unlicensed-total-burst", "1000000")
 			k := newKiller(t, g.address)
-			start := func() *gateway {
+			start := func() *process {
 				cmd := exec.Command(telemetry, "instance", "-listen", "127.0.0.1:0", "-admin", "off", "-gateway", k.url,
 					"-export-interval", "100ms", "-export-batch", "100", "-db", dbURL, "-event-log", "off")
 				cmd.Dir, cmd.Env = dir, withoutProxy(cleanEnv())

@@ -186,7 +186,7 @@ func (l *island) sent(t *testing.T) (packets []string) {
 }
 
 // instance starts an instance in the namespace.
-func (l *island) instance(t *testing.T, dir string, env []string, flags ...string) *gateway {
+func (l *island) instance(t *testing.T, dir string, env []string, flags ...string) *process {
 	t.Helper()
 	args := l.inside(append([]string{
 		telemetry, "instance", "-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0",
@@ -198,7 +198,7 @@ func (l *island) instance(t *testing.T, dir string, env []string, flags ...strin
 }
 
 // record records an event through the instance's door, from inside.
-func (l *island) record(t *testing.T, i *gateway) {
+func (l *island) record(t *testing.T, i *process) {
 	t.Helper()
 	args := l.inside("curl", "-sS", "--max-time", "20", "--noproxy", "*", "-H", "Content-Type: application/json", "-d", mutation, "http://"+i.address+"/.api/graphql")
 	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
@@ -208,18 +208,18 @@ func (l *island) record(t *testing.T, i *gateway) {
 }
 
 // awaitMore waits for n more lines of the log that match.
-func (g *gateway) awaitMore(t *testing.T, pattern string, n int) {
+func (p *process) awaitMore(t *testing.T, pattern string, n int) {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
-	g.mu.Lock()
-	at := len(g.log)
-	g.mu.Unlock()
+	p.mu.Lock()
+	at := len(p.log)
+	p.mu.Unlock()
 	late := time.After(patience)
 	for {
-		g.mu.Lock()
-		fresh, changed := g.log[at:], g.lines
-		at = len(g.log)
-		g.mu.Unlock()
+		p.mu.Lock()
+		fresh, changed := p.log[at:], p.lines
+		at = len(p.log)
+		p.mu.Unlock()
 		for _, line := range fresh {
 			if re.MatchString(line) {
 				n--
@@ -230,10 +230,10 @@ func (g *gateway) awaitMore(t *testing.T, pattern string, n int) {
 		}
 		select {
 		case <-changed:
-		case <-g.ended:
-			t.Fatalf("the process ended before %d more lines like %q:\n%s", n, pattern, g.tail(20))
+		case <-p.ended:
+			t.Fatalf("the process ended before %d more lines like %q:\n%s", n, pattern, p.tail(20))
 		case <-late:
-			t.Fatalf("%d lines like %q have not come:\n%s", n, pattern, g.tail(20))
+			t.Fatalf("%d lines like %q have not come:\n%s", n, pattern, p.tail(20))
 		}
 	}
 }

@@ -48,7 +48,7 @@ func newLoad(t testing.TB, dir string) *load {
 // round starts a gateway, which may have failed before, and makes it fail at a
 // random moment under load. It returns how long the first acknowledgement took. fail is called with a
 // function that waits until every sender's stream has ended.
-func (l *load) round(t *testing.T, fail func(g *gateway, ended func())) time.Duration {
+func (l *load) round(t *testing.T, fail func(g *process, ended func())) time.Duration {
 	t.Helper()
 	reached := l.ledger.round(1 + l.random.IntN(3000))
 	g := startGateway(t, l.dir, l.flags...)
@@ -95,7 +95,7 @@ func TestKill(t *testing.T) {
 	l := newLoad(t, t.TempDir())
 	var slowest time.Duration
 	for i := range 20 {
-		slowest = max(slowest, l.round(t, func(*gateway, func()) {}))
+		slowest = max(slowest, l.round(t, func(*process, func()) {}))
 		// Whoever reads the files first recovers them, which is to be the
 		// gateway most of the time.
 		if i%5 == 4 {

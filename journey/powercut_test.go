@@ -25,7 +25,7 @@ func TestPowerCut(t *testing.T) {
 	}
 	l := newLoad(t, d.folder)
 	for range powerCuts {
-		l.round(t, func(_ *gateway, ended func()) {
+		l.round(t, func(_ *process, ended func()) {
 			l.ledger.cut()
 			if err := d.cut(); err != nil {
 				t.Fatal(err)
