@@ -18,7 +18,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,25 +38,16 @@ import (
 )
 
 // postgres is the PostgreSQL that tests share which do not stop it.
-var postgres sharedCluster
-
-type sharedCluster struct {
-	start     sync.Once
-	cluster   *cluster.Cluster
-	err       error
-	databases atomic.Int64
-}
+var postgres cluster.Shared
 
 func TestMain(m *testing.M) {
 	if exit, is := becomeVictim(os.Stderr); is {
 		os.Exit(exit)
 	}
 	code := m.Run()
-	if postgres.cluster != nil {
-		if err := postgres.cluster.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
+	if err := postgres.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
 	}
 	os.Exit(code)
 }
@@ -74,15 +64,11 @@ var databases = []struct {
 // newDatabase returns the URL of an empty database.
 func newDatabase(t testing.TB) string {
 	t.Helper()
-	postgres.start.Do(func() { postgres.cluster, postgres.err = cluster.Start("") })
-	if postgres.err != nil {
-		t.Fatal(postgres.err)
-	}
-	name := fmt.Sprintf("test%d", postgres.databases.Add(1))
-	if err := postgres.cluster.CreateDatabase(name); err != nil {
+	url, err := postgres.Schema()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return postgres.cluster.URL(name)
+	return url
 }
 
 func sqlite(t testing.TB) *sql.DB {

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,32 +44,15 @@ func TestMain(m *testing.M) {
 		return
 	}
 	code := m.Run()
-	if shared.started.Load() {
-		if c, err := shared.cluster(); err == nil {
-			c.Stop()
-		}
+	if err := postgres.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
 	}
 	os.Exit(code)
 }
 
-// shared is the PostgreSQL of all tests that do not stop it.
-var shared = &sharedCluster{}
-
-type sharedCluster struct {
-	once    sync.Once
-	started atomic.Bool
-	c       *cluster.Cluster
-	err     error
-	made    atomic.Int64
-}
-
-func (s *sharedCluster) cluster() (*cluster.Cluster, error) {
-	s.once.Do(func() {
-		s.c, s.err = cluster.Start("")
-		s.started.Store(true)
-	})
-	return s.c, s.err
-}
+// postgres is the server of all tests that do not stop it.
+var postgres cluster.Shared
 
 // implementations are what the queue's promises hold on.
 var implementations = []struct {
@@ -114,16 +96,11 @@ func newPostgres(t testing.TB) *sql.DB {
 // newDatabase returns the URL of an empty schema, as good as a database.
 func newDatabase(t testing.TB) string {
 	t.Helper()
-	c, err := shared.cluster()
+	url, err := postgres.Schema()
 	if err != nil {
 		t.Fatal(err)
 	}
-	schema := fmt.Sprintf("test%d", shared.made.Add(1))
-	u := c.URL("postgres")
-	if _, err := open(t, "pgx", u).Exec("CREATE SCHEMA " + schema); err != nil {
-		t.Fatal(err)
-	}
-	return u + "&search_path=" + schema
+	return url
 }
 
 func open(t testing.TB, driver, dsn string) *sql.DB {

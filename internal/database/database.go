@@ -12,6 +12,7 @@ package database
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -45,6 +46,13 @@ const sqliteDSN = "_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
 // none that the stores know, is too old, or does not keep on disk what it says
 // is committed.
 func Detect(ctx context.Context, db *sql.DB) (Dialect, error) {
+	// What database/sql does of a nil is to panic while it holds a lock.
+	switch {
+	case ctx == nil:
+		return 0, errors.New("the context is nil")
+	case db == nil:
+		return 0, errors.New("the database is nil")
+	}
 	// PostgreSQL has this function; its relatives have it so that they can be
 	// told apart; SQLite does not.
 	var version string

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	_ "github.com/jackc/pgx/v5/stdlib"
@@ -31,34 +30,30 @@ func TestMain(m *testing.M) {
 		return
 	}
 	code := m.Run()
-	if postgres.cluster != nil {
-		if err := postgres.cluster.Stop(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
+	if err := postgres.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
 	}
 	os.Exit(code)
 }
 
-// postgres starts with the first test that needs it.
-var postgres struct {
-	once    sync.Once
-	cluster *cluster.Cluster
-	err     error
-	schemas int
+// postgres is the server of all tests.
+var postgres cluster.Shared
+
+// restart restarts it.
+func restart(mode string) error {
+	c, err := postgres.Cluster()
+	if err != nil {
+		return err
+	}
+	return c.Restart(mode)
 }
 
-// postgresURL returns the URL of an empty schema, which is made much faster
-// than a database.
+// postgresURL returns the URL of an empty schema.
 func postgresURL(t *testing.T) string {
 	t.Helper()
-	postgres.once.Do(func() { postgres.cluster, postgres.err = cluster.Start("") })
-	if postgres.err != nil {
-		t.Fatal(postgres.err)
-	}
-	postgres.schemas++
-	url := fmt.Sprintf("%s&search_path=test%d", postgres.cluster.URL("postgres"), postgres.schemas)
-	if _, err := open(t, url).Exec(fmt.Sprintf("CREATE SCHEMA test%d", postgres.schemas)); err != nil {
+	url, err := postgres.Schema()
+	if err != nil {
 		t.Fatal(err)
 	}
 	return url

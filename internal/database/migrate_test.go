@@ -8,7 +8,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -73,7 +72,7 @@ func TestPostgresMigratedByAnother(t *testing.T) {
 	for _, q := range []string{
 		"CREATE ROLE application",
 		"GRANT SELECT ON telemetry_schema TO application",
-		fmt.Sprintf("GRANT USAGE ON SCHEMA test%d TO application", postgres.schemas),
+		"DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO application', current_schema()); END $$",
 		"SET ROLE application",
 	} {
 		if _, err := db.Exec(q); err != nil {

@@ -128,7 +128,7 @@ func TestPostgresRestarts(t *testing.T) {
 				case <-progress:
 				case <-ctx.Done():
 				}
-				if err := postgres.cluster.Restart(mode); err != nil {
+				if err := restart(mode); err != nil {
 					t.Fatal(err)
 				}
 			}

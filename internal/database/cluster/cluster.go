@@ -203,12 +203,16 @@ func (c *Cluster) Dir() string { return c.dir }
 
 // CreateDatabase makes an empty database.
 func (c *Cluster) CreateDatabase(name string) error {
+	return c.execute("CREATE DATABASE " + pgx.Identifier{name}.Sanitize())
+}
+
+func (c *Cluster) execute(statement string) error {
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, c.URL("postgres"))
 	if err != nil {
 		return err
 	}
-	_, err = conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize())
+	_, err = conn.Exec(ctx, statement)
 	return errors.Join(err, conn.Close(ctx))
 }
 
