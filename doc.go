@@ -8,10 +8,18 @@
 // # From zero to the first event
 //
 // Events are kept in a queue, which is a table in a database that the
-// application has anyway, SQLite or PostgreSQL. A recorder writes to it:
+// application has anyway, SQLite or PostgreSQL. The application opens it, with a
+// driver of its choice; modernc.org/sqlite is one in pure Go:
 //
-//	db, err := sql.Open("sqlite", "file:telemetry.db?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
-//	...
+//	db, err := sql.Open("sqlite", "file:telemetry.db?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
+//
+// For PostgreSQL it can be github.com/jackc/pgx/v5/stdlib:
+//
+//	db, err := sql.Open("pgx", "postgres://app@db.internal/app")
+//
+// A recorder writes to the queue. What is missing for an event to survive a power
+// cut, such as one of the pragmas above, is an error of Open that says so:
+//
 //	q, err := queue.Open(ctx, db, queue.Options{})
 //	...
 //	recorder := telemetry.New(telemetry.Options{ServerVersion: version}, q)
@@ -20,7 +28,7 @@
 //
 //	err := recorder.Record(ctx, "search", "executed", telemetry.Params{})
 //
-// When Record returns nil, the event is on disk. It never waits for a network:
+// When Record returns nil, the event is on disk. It never waits for a gateway:
 // an exporter sends what is in the queue to a telemetry gateway, in the same
 // process or in another, now or after a week without connection.
 //
@@ -32,7 +40,8 @@
 //	...
 //	go e.Run(ctx)
 //
-// The first example below runs all of it, a gateway included.
+// The first example below runs all of it, a gateway included. The second is a
+// whole application, which stops as gracefully as it runs.
 //
 // # Features and actions
 //
@@ -97,6 +106,10 @@
 //	...
 //	err = tx.Commit()
 //
+// With SQLite the DSN above makes transactions wait for each other from their
+// beginning, for 10 s at most. Without _txlock and busy_timeout, those that meet
+// fail with SQLITE_BUSY.
+//
 // # When recording fails
 //
 // Record fails when the database does, and when an event breaks a rule: a name
@@ -115,6 +128,26 @@
 // is told to Options.OnError, or logged. A nil recorder, a nil context or a map that
 // contains itself make an error and no panic.
 //
+// # From browsers and other clients
+//
+// Web pages and extensions hand in their events at a door in the application's
+// own mux. Who acts is for the application's middleware to say, and never for
+// what is sent:
+//
+//	door := intake.GraphQL(recorder, intake.Options{Queue: q, Log: events, Admin: isAdmin})
+//	mux.Handle("/.api/graphql", signedIn(door))
+//
+// # What leaves is not yours to decide
+//
+// It is the administrator's. A queue has a policy, which is the place for what
+// they say, and which may change at any time:
+//
+//	licensed, why := queue.LicenseMode(key, queue.LicenseOptions{})
+//	q.SetPolicy(queue.Policy{Mode: queue.Strictest(licensed, configured), Allow: allowed})
+//
+// Where the environment variable DO_NOT_TRACK is set, configured should be
+// queue.Off; these packages do not look at it.
+//
 // # Testing
 //
 // Package telemetrytest shows a test what was recorded:
@@ -129,5 +162,10 @@
 // events, with their private metadata, can be kept for the application's own
 // administrators. Put the queue last: then nothing leaves that is not in the log.
 //
-//	recorder := telemetry.New(options, log, q)
+//	events, err := eventlog.Open(ctx, logDB, eventlog.Options{})
+//	...
+//	recorder := telemetry.New(options, events, q)
+//
+// With SQLite give the log a file of its own. What is private then never gets
+// into the queue's.
 package telemetry

@@ -11,7 +11,16 @@
 //   - stop it with hundreds of streams open, and each sender knows what to keep;
 //   - read what it published with Google's own client, from Google's emulator;
 //   - configure it wrongly in every way, and it says what to do;
-//   - replay recorded calls of old senders, byte for byte.
+//   - replay recorded calls of old senders, byte for byte;
+//   - kill an instance at every step of its calls to the gateway, fill its disk and
+//     cut its power, restart its PostgreSQL under load, take its gateway away, and
+//     every event that it recorded arrives, each once by its ID;
+//   - put a text of its own into every private field, and find none of them where
+//     it was not allowed: on the wire, in the queue's files, logs or metrics;
+//   - run an instance that may not send in a network of its own, and no packet
+//     leaves it;
+//   - run the published web client, unmodified, in a real browser, and its events
+//     arrive field by field.
 //
 // Nothing here knows how a payload is made: a ledger outside the processes under
 // test knows of each event whether it was sent and acknowledged, and compares
