@@ -70,9 +70,12 @@ func (e *Error) Error() string {
 // Unwrap returns the error of the RPC stack, or of the context.
 func (e *Error) Unwrap() error { return e.cause }
 
-// SenderRefused reports whether the gateway refused who sends before it took any
-// event of the call. With another identity it may take the same events.
-func (e *Error) SenderRefused() bool { return e.Kind == Refused && !e.answered }
+// SenderRefused reports whether the gateway refused who sends, or does not know
+// such senders, before it took any event of the call. With another identity it
+// may take the same events.
+func (e *Error) SenderRefused() bool {
+	return (e.Kind == Refused || e.Kind == Unsupported) && !e.answered
+}
 
 var (
 	errNoAnswer       = errors.New("it ended the call before it had answered every message")

@@ -278,6 +278,7 @@ func TestSenderRefused(t *testing.T) {
 	}{
 		{0, expired, true},
 		{1, expired, false},
+		{0, connect.NewError(connect.CodeUnimplemented, errors.New("licences cannot be checked here")), true},
 		{0, connect.NewError(connect.CodeResourceExhausted, errors.New("too many calls")), false},
 	} {
 		for _, protocol := range []client.Protocol{client.GRPC, client.Connect, client.Auto} {

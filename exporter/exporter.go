@@ -66,6 +66,17 @@ type Identity struct {
 	ExternalURL string
 }
 
+// String names the instance without its licence key.
+func (id Identity) String() string {
+	if id.LicenseKey != "" {
+		return fmt.Sprintf("licensed instance %q", id.InstanceID)
+	}
+	return fmt.Sprintf("unlicensed instance %q", id.InstanceID)
+}
+
+// GoString is String, for %#v.
+func (id Identity) GoString() string { return id.String() }
+
 // Options change how an Exporter works. The zero value is right for most
 // unlicensed instances.
 type Options struct {
@@ -84,7 +95,8 @@ type Options struct {
 	BatchBytes int
 	// LeaseFor is how long after this process has died another one, or the same
 	// one started again, may export: as long as Interval if 0, within MinLeaseFor
-	// and MaxLeaseFor. It may be set to any time from MinLeaseFor on.
+	// and MaxLeaseFor. It may be set to any time from MinLeaseFor to
+	// queue.MaxLease.
 	LeaseFor time.Duration
 	// CleanupInterval is the time between two calls of the queue's Prune:
 	// DefaultCleanupInterval if 0.
@@ -175,8 +187,8 @@ func (o *Options) setDefaults() error {
 		return fmt.Errorf("export batch is %d events: it must be at least %d", o.Batch, MinBatch)
 	case o.BatchBytes < 0:
 		return errors.New("export batch has a negative number of bytes")
-	case o.LeaseFor < MinLeaseFor:
-		return fmt.Errorf("lease is for %s: it must be for at least %s", o.LeaseFor, MinLeaseFor)
+	case o.LeaseFor < MinLeaseFor || o.LeaseFor > queue.MaxLease:
+		return fmt.Errorf("lease is for %s: it must be for %s to %s", o.LeaseFor, MinLeaseFor, queue.MaxLease)
 	case o.CleanupInterval < 0 || o.Grace < 0:
 		return errors.New("cleanup interval and grace must not be negative")
 	}

@@ -5,6 +5,7 @@ package exporter
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -163,6 +164,18 @@ func TestLicenceRefused(t *testing.T) {
 	}
 }
 
+// A gateway without keys to check licences with does not keep an instance that
+// has one from exporting.
+func TestLicencesUnknownToTheGateway(t *testing.T) {
+	q := newQueue(t)
+	add(t, q, 0, 10)
+	s := serve(t, func(_ *server, o *identity.Options) { o.Licenses.KeysFile = "" })
+	e := newExporter(t, q, s.url, Options{Identity: func() Identity { return Identity{LicenseKey: s.license} }})
+	if p := export(t, e); p.Identity != Unlicensed || p.Accepted != 10 || p.LicenseRefused == nil {
+		t.Errorf("pass is %+v", p)
+	}
+}
+
 // A gateway that takes neither the licence nor unlicensed instances is given as
 // the reason for both.
 func TestBothRefused(t *testing.T) {
@@ -178,10 +191,19 @@ func TestBothRefused(t *testing.T) {
 	wantStats(t, q, queue.Stats{Recorded: 10, Pending: 10})
 }
 
+func TestIdentityShowsNoLicence(t *testing.T) {
+	id := Identity{LicenseKey: "secret", InstanceID: "site"}
+	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
+		if text := fmt.Sprintf(format, id) + fmt.Sprintf(format, struct{ ID *Identity }{&id}); strings.Contains(text, "secret") {
+			t.Errorf("%s writes %s", format, text)
+		}
+	}
+}
+
 func TestOptions(t *testing.T) {
 	q := newQueue(t)
 	for _, o := range []Options{
-		{Interval: MaxInterval + 1}, {Interval: -1}, {Batch: MinBatch - 1}, {BatchBytes: -1}, {LeaseFor: 1}, {Grace: -1}, {CleanupInterval: -1},
+		{Interval: MaxInterval + 1}, {Interval: -1}, {Batch: MinBatch - 1}, {BatchBytes: -1}, {LeaseFor: 1}, {LeaseFor: queue.MaxLease + 1}, {Grace: -1}, {CleanupInterval: -1},
 	} {
 		if _, err := New(q, "http://localhost", o); err == nil {
 			t.Errorf("%+v is taken", o)

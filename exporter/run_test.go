@@ -34,7 +34,7 @@ func TestGatewayDownForAThousandPasses(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		passes, last := 0, time.Now()
 		e := newExporter(t, q, "http://"+address, Options{
-			Batch: 100, LeaseFor: time.Hour, CleanupInterval: time.Hour, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Batch: 100, LeaseFor: queue.MaxLease, CleanupInterval: time.Hour, Logger: slog.New(slog.NewTextHandler(&log, nil)),
 			OnPass: func(p Pass) {
 				passes++
 				if gap := p.Started.Sub(last); gap > maxPause {

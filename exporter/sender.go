@@ -92,16 +92,21 @@ func (s *sender) as() string {
 func (s *sender) send(ctx context.Context, events [][]byte) (client.Result, error) {
 	if s.as() == Licensed {
 		r, err := s.call(ctx, s.licensed, events)
-		if kindOf(err) != client.Refused || r.Count(client.Failed)+r.Count(client.Unsendable) < len(events) {
+		if !senderRefused(err) {
 			return r, err
 		}
 		s.refused = err
 	}
 	r, err := s.call(ctx, s.unlicensed, events)
-	if s.refused != nil && kindOf(err) == client.Refused {
+	if s.refused != nil && senderRefused(err) {
 		err = fmt.Errorf("as a licensed instance: %w; and as an unlicensed one: %w", s.refused, err)
 	}
 	return r, err
+}
+
+func senderRefused(err error) bool {
+	var e *client.Error
+	return errors.As(err, &e) && e.SenderRefused()
 }
 
 // call makes one call, and gives it up when the gateway has been silent for too
