@@ -228,16 +228,18 @@ func invalidEvent(v telemetry.InvalidEvent, e *gqlerrors.QueryError) *gqlerrors.
 	return &gqlerrors.QueryError{Message: v.String(), Path: e.Path, Locations: e.Locations, Extensions: extensions}
 }
 
-// discreet returns e without the values of variables, which the library quotes:
-// clients log errors.
+// discreet returns e without the values of variables and literals, which the
+// library quotes: clients log errors.
 func discreet(e *gqlerrors.QueryError) *gqlerrors.QueryError {
 	switch {
 	case e.ResolverError != nil:
 		return e
 	case e.Rule == "VariablesOfCorrectType":
 		e.Message, _, _ = strings.Cut(e.Message, ", found ")
-	case strings.HasPrefix(e.Message, "could not unmarshal "):
+	case strings.HasPrefix(e.Message, "could not unmarshal "), strings.Contains(e.Rule, "ValuesOfCorrectType"):
 		e.Message = "a value does not have the type that the schema says"
+	case strings.HasPrefix(e.Message, `syntax error: unexpected "\"`):
+		e.Message = "syntax error: unexpected text"
 	}
 	if e.Extensions == nil {
 		e.Extensions = (&fault{code: codeBadRequest}).Extensions()

@@ -77,8 +77,11 @@ func checkDatabase(rawURL string) error {
 		}
 		return nil
 	case "postgres", "postgresql":
-		// The library's error may quote the URL, and with it the password.
-		if _, err := pgx.ParseConfig(rawURL); err != nil {
+		// The library's error may quote the URL, and with it the password. It takes
+		// what follows an @ in a password for the host, to look up and to log.
+		authority, _, _ := strings.Cut(rest, "/")
+		_, err := pgx.ParseConfig(rawURL)
+		if err != nil || strings.Count(authority, "@") > 1 || strings.Contains(rest, "#") {
 			return errPostgresURL
 		}
 		return nil

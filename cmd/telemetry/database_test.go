@@ -92,6 +92,7 @@ func TestDatabaseURLs(t *testing.T) {
 		"postgres://app@db/app":                           "",
 		"postgresql://app:pw@db:5432/app?sslmode=require": "",
 		"postgres:///app?host=/var/run/postgresql":        "",
+		"postgres://db/app?user=app@db":                   "",
 
 		"a.db":                      "begins with sqlite:// or postgres://",
 		"":                          "begins with sqlite:// or postgres://",
@@ -103,6 +104,8 @@ func TestDatabaseURLs(t *testing.T) {
 		"postgres://app:" + canary + "@db:port/app":          "cannot be understood",
 		"postgres://app:" + canary + "@db/app?sslmode=maybe": "cannot be understood",
 		"postgres://db/app?port=a&password=" + canary:        "cannot be understood",
+		"postgres://app:pass@" + canary + "@db/app":          "cannot be understood",
+		"postgres://app:1#" + canary + "@db/app":             "cannot be understood",
 	} {
 		err := checkDatabase(url)
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {

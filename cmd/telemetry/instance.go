@@ -6,6 +6,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -59,8 +60,16 @@ func runInstance(ctx context.Context, args []string, stdout, stderr io.Writer) (
 	if err != nil {
 		return err
 	}
+	var tlsConfig *tls.Config
+	if c.tlsCert != "" {
+		if tlsConfig, err = serverTLS(c.tlsCert, c.tlsKey, log); err != nil {
+			return badConfig("%w; see -tls-cert and -tls-key", err)
+		}
+	}
 	traced := os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
-	tracer, flushTraces, err := observe.Tracing(ctx, observe.TracingOptions{Enabled: traced, Service: "telemetry-instance", Version: built.Version, Log: log})
+	tracer, flushTraces, err := observe.Tracing(ctx, observe.TracingOptions{
+		Enabled: traced, Allowed: rules.sends.Load, Service: "telemetry-instance", Version: built.Version, Log: log,
+	})
 	if err != nil {
 		return badConfig("%w", err)
 	}
@@ -78,7 +87,7 @@ func runInstance(ctx context.Context, args []string, stdout, stderr io.Writer) (
 	}
 
 	policy, _ := rules.policy()
-	stores, err := c.openStores(ctx, policy)
+	stores, err := c.openStores(ctx, policy, log)
 	if err != nil {
 		return err
 	}
@@ -101,10 +110,7 @@ func runInstance(ctx context.Context, args []string, stdout, stderr io.Writer) (
 		return badConfig("%w", err)
 	}
 	health := observe.NewHealth(observe.HealthOptions{
-		Ready: func(ctx context.Context) error {
-			_, err := stores.stats(ctx)
-			return err
-		},
+		Ready:   stores.readiness(log),
 		Note:    func() string { return exportTrouble(export.Status(), c.gateway) },
 		Version: built.Version, Build: built,
 	})
@@ -114,7 +120,7 @@ func runInstance(ctx context.Context, args []string, stdout, stderr io.Writer) (
 		AllowedOrigins: c.origins, Logger: log, OnRequest: report.request,
 	})
 
-	log.Info("instance started", "version", built.Version, "listen", listener.Addr().String(), "db", maskURLs(c.db),
+	log.Info("instance started", "version", built.Version, "listen", listener.Addr().String(), "tls", tlsConfig != nil, "db", maskURLs(c.db),
 		"event_log", maskURLs(c.eventLog), "gateway", c.gateway, "instance", cmp.Or(c.siteID, stores.queue.InstanceID()))
 	c.warn(log)
 	rules.enforce()
@@ -144,7 +150,7 @@ func runInstance(ctx context.Context, args []string, stdout, stderr io.Writer) (
 	}
 
 	err = gateway.Serve(ctx, listener, c.handler(door, tracer, health), gateway.ServeOptions{
-		TrustedProxies: c.trustedProxies, StopTimeout: c.stopTimeout / 2, Log: log,
+		TLS: tlsConfig, TrustedProxies: c.trustedProxies, StopTimeout: c.stopTimeout / 2, Log: log,
 		Stop: func() {
 			log.Info("instance stopping", "within", c.stopTimeout)
 			health.Stop()

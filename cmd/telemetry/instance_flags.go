@@ -37,17 +37,32 @@ there is one.
   telemetry instance -gateway https://telemetry.example.com -license @license.txt
   telemetry instance -gateway http://127.0.0.1:6080 -demo-page
   telemetry instance -db postgres://app@db.internal/app -mode limited
+  telemetry instance -listen :443 -tls-cert cert.pem -tls-key key.pem
   DO_NOT_TRACK=1 telemetry instance
 
 -mode says which events leave: all of them; limited, those of a few features;
 local, none, but they are kept in the log; or off, none, and nothing is kept. A
 licence can have tags that ask for less, and the strictest wins. With
-DO_NOT_TRACK=1 the mode is off, whatever the flags say.
+DO_NOT_TRACK=1 the mode is off, whatever the flags say. What is queued already
+and may no longer leave is taken out of the queue.
+
+The file of -allow-private says which private metadata may leave, and why:
+
+  allow:
+    - {feature: search, action: executed, keys: [language], reason: which languages people search}
+    - {feature: search.filters, action: "*", keys: [kind], reason: which filters to keep}
+
+Administrators look into queue and log with a query that carries the token of
+-admin-token-file, which openssl rand -hex 32 makes. What can be asked for is
+eventsQueuedForExport, exportedEvents, deadLetteredEvents and loggedEvents:
+
+  curl http://127.0.0.1:6090/.api/graphql -H "Authorization: Bearer $(cat token.txt)" \
+      -d '{"query": "{ telemetry { eventsQueuedForExport(first: 9) { totalCount nodes { payload } } } }"}'
 
 It serves /livez, /readyz and /version beside /.api/graphql, and metrics and
 profiles on the admin address. SIGTERM ends it once requests, and the batch that
 is being exported, are finished. telemetry help queue says how to look into the
-queue.
+queue without a token.
 `
 
 // instanceConfig is what the flags of telemetry instance say.
@@ -69,6 +84,7 @@ type instanceConfig struct {
 	allowOrigin          string
 	adminTokenFile       string
 	proxies              string
+	tlsCert, tlsKey      string
 	userHeader           string
 	countryHeader        string
 	maxAge, retention    time.Duration
@@ -115,7 +131,9 @@ func parseInstance(args []string, stdout, stderr io.Writer) (*instanceConfig, er
 	f.env("allow-private-events", "SRC_TELEMETRY_SENSITIVEMETADATA_ADDITIONAL_ALLOWED_EVENT_TYPES", nil)
 	f.StringVar(&c.allowOrigin, "allow-origin", "", "`ORIGINS` of other sites whose pages may send events, such as https://app.example.com, with commas between them")
 	f.StringVar(&c.adminTokenFile, "admin-token-file", "", "`FILE` with the token that administrators' queries need; read again when it changes. Without one there are no such queries")
-	f.StringVar(&c.proxies, "trusted-proxy", "", "`NETWORKS` (such as 10.0.0.0/8,fd00::/8) whose -user-header and -country-header are believed")
+	f.StringVar(&c.proxies, "trusted-proxies", "", "`NETWORKS` (such as 10.0.0.0/8,fd00::/8) whose -user-header and -country-header are believed")
+	f.StringVar(&c.tlsCert, "tls-cert", "", "PEM `FILE` of the certificate chain; read again when it changes. Without one, clients use cleartext")
+	f.StringVar(&c.tlsKey, "tls-key", "", "PEM `FILE` of the certificate's private key")
 	f.StringVar(&c.userHeader, "user-header", "", "`HEADER` in which a trusted proxy puts the number of the user")
 	f.StringVar(&c.countryHeader, "country-header", "", "`HEADER` in which a trusted proxy puts the user's country, such as CF-IPCountry; without it no country is recorded")
 	f.DurationVar(&c.maxAge, "max-age", 0, "how old an event may become that is not exported; older ones are deleted and counted; 0 for no limit")
@@ -198,8 +216,11 @@ func (c *instanceConfig) check() error {
 			return badConfig("-allow-origin: %w", err)
 		}
 	}
+	if (c.tlsCert == "") != (c.tlsKey == "") {
+		return badConfig("-tls-cert and -tls-key go together: set both or neither")
+	}
 	if c.trustedProxies, err = parseNetworks(c.proxies); err != nil {
-		return badConfig("-trusted-proxy: %w", err)
+		return badConfig("-trusted-proxies: %w", err)
 	}
 	for flag, header := range map[string]string{"user-header": c.userHeader, "country-header": c.countryHeader} {
 		if header != "" && !httpguts.ValidHeaderFieldName(header) {
@@ -207,7 +228,7 @@ func (c *instanceConfig) check() error {
 		}
 	}
 	if (c.userHeader != "" || c.countryHeader != "") && len(c.trustedProxies) == 0 {
-		return badConfig("-user-header and -country-header need -trusted-proxy: from anybody else they could be made up")
+		return badConfig("-user-header and -country-header need -trusted-proxies: from anybody else they could be made up")
 	}
 	return nil
 }

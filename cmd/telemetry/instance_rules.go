@@ -34,6 +34,7 @@ type rules struct {
 	failed func(file string)  // counts failures to read a file again
 	set    func(queue.Policy) // brings a policy into force
 
+	sends   atomic.Bool // whether anything may leave, traces included
 	files   []*watchedFile
 	license atomic.Pointer[string]
 	token   atomic.Pointer[[sha256.Size]byte] // hashed; nil for no administrators
@@ -141,6 +142,7 @@ func (r *rules) policy() (queue.Policy, string) {
 // enforce brings the policy into force, and logs it if it is another one.
 func (r *rules) enforce() {
 	p, why := r.policy()
+	r.sends.Store(p.Mode == queue.All || p.Mode == queue.Limited)
 	r.set(p)
 	if why = p.Mode.String() + ": " + why; why != r.why {
 		r.why = why

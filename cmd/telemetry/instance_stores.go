@@ -7,6 +7,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"time"
@@ -30,7 +31,7 @@ type instanceStores struct {
 }
 
 // openStores opens the queue and the log.
-func (c *instanceConfig) openStores(ctx context.Context, policy queue.Policy) (_ *instanceStores, err error) {
+func (c *instanceConfig) openStores(ctx context.Context, policy queue.Policy, log *slog.Logger) (_ *instanceStores, err error) {
 	s := new(instanceStores)
 	defer func() {
 		if err != nil {
@@ -41,7 +42,7 @@ func (c *instanceConfig) openStores(ctx context.Context, policy queue.Policy) (_
 	if err != nil {
 		return nil, err
 	}
-	s.queue, err = patiently(ctx, "-db", func(ctx context.Context) (*queue.Queue, error) {
+	s.queue, err = patiently(ctx, "-db", log, func(ctx context.Context) (*queue.Queue, error) {
 		return queue.Open(ctx, db, queue.Options{Policy: policy, MaxAge: c.maxAge, MaxBytes: c.maxBytes, Retention: c.retention})
 	})
 	if err != nil || c.eventLog == "off" {
@@ -52,7 +53,7 @@ func (c *instanceConfig) openStores(ctx context.Context, policy queue.Policy) (_
 			return nil, err
 		}
 	}
-	s.log, err = patiently(ctx, "-event-log", func(ctx context.Context) (*eventlog.Log, error) {
+	s.log, err = patiently(ctx, "-event-log", log, func(ctx context.Context) (*eventlog.Log, error) {
 		return eventlog.Open(ctx, db, eventlog.Options{Retention: c.logRetention})
 	})
 	return s, err
@@ -67,13 +68,18 @@ func (s *instanceStores) open(flag, url string) (*sql.DB, error) {
 	return db, nil
 }
 
-// patiently waits for a database that is only just starting. Whatever else is
-// wrong with it, a person has to mend.
-func patiently[T any](ctx context.Context, flag string, open func(context.Context) (T, error)) (opened T, err error) {
+// patiently waits for a database that is only just starting, and says so once.
+// Whatever else is wrong with it, a person has to mend.
+func patiently[T any](ctx context.Context, flag string, log *slog.Logger, open func(context.Context) (T, error)) (opened T, err error) {
 	bound, cancel := context.WithTimeout(ctx, openPatience)
 	defer cancel()
+	waiting := false
 	err = database.Retry(bound, func() (err error) {
 		opened, err = open(bound)
+		if !waiting && database.Temporary(err) {
+			waiting = true
+			log.Warn("the database is not there yet, and is waited for", "flag", flag, "within", openPatience, "error", err)
+		}
 		return err
 	})
 	switch {
@@ -122,6 +128,30 @@ func (s *instanceStores) stats(ctx context.Context) (observe.QueueStats, error) 
 	return observe.QueueStats(q), wrap("queue", err)
 }
 
+// readiness returns what /readyz asks. What a database says goes to the log, once
+// each time that it changes: it may name hosts and users, and pages of the
+// internet can ask.
+func (s *instanceStores) readiness(log *slog.Logger) func(context.Context) error {
+	said := ""
+	return func(ctx context.Context) error {
+		what := "queue"
+		_, err := s.stats(ctx)
+		if err == nil && s.log != nil {
+			what = "event log"
+			_, err = s.log.Stats(ctx)
+		}
+		if err == nil {
+			said = ""
+			return nil
+		}
+		if text := err.Error(); text != said {
+			said = text
+			log.Error("not ready", "error", err)
+		}
+		return fmt.Errorf("the %s's database does not do what it is asked: see the log", what)
+	}
+}
+
 // tidy deletes what is too old, until ctx ends. The exporter does that for the
 // queue, where there is one.
 func (s *instanceStores) tidy(ctx context.Context, every time.Duration, exporting bool, r *reporter, log *slog.Logger) {
@@ -138,6 +168,9 @@ func (s *instanceStores) tidy(ctx context.Context, every time.Duration, exportin
 			began := time.Now()
 			_, err := s.queue.ApplyPolicy(ctx)
 			pruned, pruneErr := s.queue.Prune(ctx)
+			if pruned.Expired > 0 {
+				log.Warn("events expired before they were exported", "events", pruned.Expired)
+			}
 			err = errors.Join(err, pruneErr)
 			r.pruned(pruned, time.Since(began), err)
 			errs = errors.Join(errs, err)

@@ -313,3 +313,115 @@ func TestTheEventLogHasAPlaceOfItsOwn(t *testing.T) {
 		}
 	}
 }
+
+// With a certificate the port is encrypted, and a cookie set there never leaves
+// unencrypted.
+func TestAnInstanceWithACertificate(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := newCertificate(t, "app.example")
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	writePEM(t, certFile, cert)
+	writePEM(t, keyFile, key)
+	url, _, _, _ := startInstance(t, dir, "-tls-cert", certFile, "-tls-key", keyFile)
+	tlsConfig, err := trusting(certFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tlsConfig.ServerName = "app.example"
+	transport := &http.Transport{TLSClientConfig: tlsConfig}
+	defer transport.CloseIdleConnections()
+	url = strings.Replace(url, "http:", "https:", 1)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/.api/graphql", strings.NewReader(oneEvent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Origin", url)
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	b, err := io.ReadAll(response.Body)
+	if err != nil || !strings.Contains(string(b), `"alwaysNil":null`) {
+		t.Errorf("got %s, %s, %v", response.Status, b, err)
+	}
+	if cookies := response.Cookies(); len(cookies) != 1 || !cookies[0].Secure {
+		t.Errorf("cookies %v, want one that is secure", cookies)
+	}
+}
+
+// Events go to the log first, so without it nothing is recorded.
+func TestReadinessIsAboutTheLogToo(t *testing.T) {
+	dir := t.TempDir()
+	url, _, log, stop := startInstance(t, dir)
+	db, err := openDatabase("sqlite://" + filepath.Join(dir, "events.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), "DROP TABLE telemetry_event_log_ledger"); err != nil {
+		t.Fatal(err)
+	}
+	if r, body := get(t, url+"/readyz"); r.StatusCode != http.StatusServiceUnavailable || strings.Contains(body, "telemetry_event_log") {
+		t.Errorf("got %s %q, want that it is not ready, without details", r.Status, body)
+	}
+	stop()
+	if !strings.Contains(log.String(), "telemetry_event_log_ledger") {
+		t.Errorf("the log does not say why:\n%s", log)
+	}
+}
+
+// Whoever starts product and database together sees what the instance waits for.
+func TestADatabaseThatIsNotThereYet(t *testing.T) {
+	dir := t.TempDir() // no socket is in it
+	ctx, cancel := context.WithCancel(t.Context())
+	var log waitedFor
+	log.text, log.then = "the database is not there yet", cancel
+	err := root().run(ctx, []string{"instance", "-listen", "127.0.0.1:0", "-admin", "off", "-event-log", "off", "-db", "postgres://app@/app?host=" + dir}, io.Discard, &log)
+	if config := (configError{}); err == nil || errors.As(err, &config) {
+		t.Errorf("got %v, want an error that may pass by itself", err)
+	}
+	if n := strings.Count(log.String(), log.text); n != 1 {
+		t.Errorf("it was said %d times, want once:\n%s", n, &log)
+	}
+}
+
+// waitedFor calls then when text has been written.
+type waitedFor struct {
+	strings.Builder
+	text string
+	then func()
+}
+
+func (w *waitedFor) Write(p []byte) (int, error) {
+	n, err := w.Builder.Write(p)
+	if strings.Contains(w.String(), w.text) {
+		w.then()
+	}
+	return n, err
+}
+
+// What expires is said also where nothing is exported.
+func TestExpiredEventsAreNamedWithoutAGateway(t *testing.T) {
+	dir := t.TempDir()
+	url, _, _, stop := startInstance(t, dir)
+	response, err := http.Post(url+"/.api/graphql", "application/json", strings.NewReader(oneEvent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	stop()
+	_, _, log, stop := startInstance(t, dir, "-max-bytes", "1")
+	q := openTestQueue(t, "sqlite://"+filepath.Join(dir, "instance.db"))
+	for expired := int64(0); expired == 0; {
+		s, err := q.Stats(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		expired = s.Expired
+	}
+	stop()
+	if !strings.Contains(log.String(), `level=WARN msg="events expired before they were exported" events=1`) {
+		t.Errorf("log:\n%s", log)
+	}
+}

@@ -43,7 +43,7 @@ func (v visitors) wrap(next http.Handler) http.Handler {
 		// HTTP/2 has no bound of its own for a body that never comes to its end.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(limits.StallTimeout))
 		ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-		ctx, span := v.tracer.Start(ctx, r.Method+" "+r.URL.Path, trace.WithSpanKind(trace.SpanKindServer))
+		ctx, span := v.tracer.Start(ctx, r.URL.Path, trace.WithSpanKind(trace.SpanKindServer))
 		defer span.End()
 		actor := telemetry.Actor{AnonymousUserID: v.anonymous(w, r)}
 		if v.trusts(r) {

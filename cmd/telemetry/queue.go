@@ -29,9 +29,12 @@ func runQueue(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	return group{
 		name: "telemetry queue",
 		intro: `Looks into the queue of an instance, from which its events are exported, and
-mends it. It works while the instance runs.
+mends it. It works while the instance runs. An event in it is pending until it
+is exported, and dead if it never can be; telemetry queue help stats explains
+what else can become of one.
 
   telemetry queue stats
+  telemetry queue stats -db postgres://app@db.internal/app
   telemetry queue list -limit 10 | jq .event.feature
   telemetry queue dead
   telemetry queue replay 0197a5b0-7e5f-7c1d-9d3e-2f6a1c0b4d5e

@@ -14,6 +14,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -73,7 +74,7 @@ func parseSend(args []string, stdout, stderr io.Writer) (*sendConfig, error) {
 	f.Uint64Var(&c.seed, "seed", 0, "`number` that fixes what -count makes up, IDs and times included; 0 for something new each time")
 	f.IntVar(&c.batch, "batch", 500, "`events` in one message, at most")
 	f.StringVar(&c.ca, "ca", "", "PEM `file` with certificates of authorities to trust besides the system's")
-	f.StringVar(&c.protocol, "protocol", "grpc", "`grpc`, or connect for paths that only do HTTP/1.1")
+	f.StringVar(&c.protocol, "protocol", "grpc", "`grpc|connect|auto`: connect for paths that only do HTTP/1.1, auto to find out")
 	f.BoolVar(&c.oldName, "old-service-name", false, "call the service by the misspelt name that old gateways know")
 	f.StringVar(&c.ledger, "ledger", "", "`file` to append a line to for each event, such as \"ID ok\", once it is known what became of it: ok, deadletter or failed")
 	f.BoolVar(&c.retry, "retry", false, "send failed events again until none is left, or -timeout")
@@ -108,8 +109,8 @@ func (c *sendConfig) check() error {
 		return badConfig("what to send? Set either -file or -count")
 	case c.batch < 1 || c.batch > client.MaxMessageEvents:
 		return badConfig("-batch is %d: it must be from 1 to %d", c.batch, client.MaxMessageEvents)
-	case c.protocol != "grpc" && c.protocol != "connect":
-		return badConfig("-protocol is %q: it must be grpc or connect", c.protocol)
+	case !slices.Contains([]string{"grpc", "connect", "auto"}, c.protocol):
+		return badConfig("-protocol is %q: it must be grpc, connect or auto", c.protocol)
 	case c.timeout < 0:
 		return badConfig("-timeout is %s: it must not be negative", c.timeout)
 	}
@@ -127,8 +128,11 @@ func (c *sendConfig) identity() client.Identity {
 
 func (c *sendConfig) client(onVerdicts func(int, []client.Verdict)) (*client.Client, error) {
 	o := client.Options{MessageEvents: c.batch, OldServiceName: c.oldName, OnVerdicts: onVerdicts}
-	if c.protocol == "connect" {
+	switch c.protocol {
+	case "connect":
 		o.Protocol = client.Connect
+	case "auto":
+		o.Protocol = client.Auto
 	}
 	if c.ca != "" {
 		var err error

@@ -138,6 +138,7 @@ func TestSendUnlicensed(t *testing.T) {
 		{"grpc", nil},
 		{"old service name", []string{"-old-service-name"}},
 		{"connect", []string{"-protocol", "connect"}},
+		{"auto", []string{"-protocol", "auto"}},
 	} {
 		ledger := filepath.Join(t.TempDir(), "ledger")
 		before := len(lines(t, "-topic", g.topic()))
@@ -327,7 +328,7 @@ func TestSendIsAskedWrongly(t *testing.T) {
 		{"-license @" + empty + " -count 1", "is empty"},
 		{"-license @/nowhere/key -count 1", "no such file"},
 		{"-site-id s -count 1 -batch 20001", "from 1 to 20000"},
-		{"-site-id s -count 1 -protocol grpc-web", "grpc or connect"},
+		{"-site-id s -count 1 -protocol grpc-web", "grpc, connect or auto"},
 		{"-site-id s -count 1 -gateway gateway:6080", "gateway URL"},
 		{"-site-id s -count 1 -ca /nowhere/ca.pem", "no such file"},
 		{"-site-id s -count 1 -ca " + empty, "no certificate"},

@@ -4,6 +4,7 @@
 package database_test
 
 import (
+	"context"
 	"database/sql"
 	"strings"
 	"testing"
@@ -39,6 +40,23 @@ func TestDetectRefuses(t *testing.T) {
 				t.Errorf("got %v, want …%s…", err, c.want)
 			}
 		})
+	}
+}
+
+// An application that forgets one of them learns which. What database/sql does
+// is to panic with a lock held, so that a deferred Close never returns.
+func TestDetectRefusesNil(t *testing.T) {
+	db, err := sql.Open("sqlite", "file:"+t.TempDir()+"/a.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var none context.Context
+	if _, err := database.Detect(none, db); err == nil || err.Error() != "the context is nil" {
+		t.Errorf("without a context: %v", err)
+	}
+	if _, err := database.Detect(t.Context(), nil); err == nil || err.Error() != "the database is nil" {
+		t.Errorf("without a database: %v", err)
 	}
 }
 

@@ -23,6 +23,9 @@ type TracingOptions struct {
 	// and everything else about it, comes from the standard OTEL_ variables,
 	// which the exporter reads itself.
 	Enabled bool
+	// Allowed, if set, is asked before anything is sent; what it does not allow
+	// is dropped.
+	Allowed func() bool
 	// Service is the name of what is traced, such as "telemetry-gateway", and
 	// Version that of this binary.
 	Service, Version string
@@ -51,7 +54,7 @@ func Tracing(ctx context.Context, o TracingOptions) (trace.TracerProvider, func(
 		return nil, nil, fmt.Errorf("set up traces, see OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
 	p := sdktrace.NewTracerProvider(
-		sdktrace.WithBatcher(&loggedExporter{SpanExporter: exporter, log: o.Log}),
+		sdktrace.WithBatcher(&loggedExporter{SpanExporter: exporter, allowed: o.Allowed, log: o.Log}),
 		sdktrace.WithResource(about))
 	return p, p.Shutdown, nil
 }
@@ -60,12 +63,16 @@ func Tracing(ctx context.Context, o TracingOptions) (trace.TracerProvider, func(
 // where the library would print a line for each batch.
 type loggedExporter struct {
 	sdktrace.SpanExporter
+	allowed func() bool // nil for always
 	log     *slog.Logger
 	failing atomic.Bool
 }
 
 // ExportSpans implements sdktrace.SpanExporter.
 func (e *loggedExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	if e.allowed != nil && !e.allowed() {
+		return nil
+	}
 	err := e.SpanExporter.ExportSpans(ctx, spans)
 	if was := e.failing.Swap(err != nil); err != nil && !was {
 		e.log.Warn("traces cannot be sent and are dropped", "error", err)

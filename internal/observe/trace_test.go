@@ -13,10 +13,12 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/otelconnect"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/protobuf/proto"
@@ -133,6 +135,36 @@ func TestSpansArriveAndHoldNothingOfTheCall(t *testing.T) {
 	}
 	if bytes.Contains(c.raw.Bytes(), []byte(canary)) {
 		t.Error("a span holds something of the call's content")
+	}
+}
+
+// What may not leave is dropped, and not kept until it may.
+func TestSpansThatMayNotLeaveAreDropped(t *testing.T) {
+	c := newCollector(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.URL)
+	var allowed atomic.Bool
+	provider, shutdown, err := observe.Tracing(t.Context(), observe.TracingOptions{
+		Enabled: true, Allowed: allowed.Load, Service: "telemetry-instance", Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, allow := range map[string]bool{"may": true, "may not": false} {
+		allowed.Store(allow)
+		_, span := provider.Tracer("test").Start(t.Context(), name)
+		span.End()
+		if err := provider.(*sdktrace.TracerProvider).ForceFlush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	allowed.Store(true)
+	if err := shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.requests) != 1 || c.requests[0].ResourceSpans[0].ScopeSpans[0].Spans[0].Name != "may" {
+		t.Errorf("what was sent is %v", c.requests)
 	}
 }
 
