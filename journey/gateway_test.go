@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -63,16 +64,11 @@ func run(t testing.TB, dir string, env []string, args ...string) (stdout, stderr
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// cleanEnv is the environment without what would configure the gateway.
+// cleanEnv is the environment without what would configure a gateway or an
+// instance.
 func cleanEnv() []string {
-	var env []string
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "TELEMETRY_") && !strings.HasPrefix(v, "PORT=") &&
-			!strings.HasPrefix(v, "GOMEMLIMIT=") && !strings.HasPrefix(v, "OTEL_") && !strings.HasPrefix(v, "DIAGNOSTICS_SECRET=") {
-			env = append(env, v)
-		}
-	}
-	return env
+	ours := regexp.MustCompile(`^(TELEMETRY_|SRC_TELEMETRY_|OTEL_|(PORT|GOMEMLIMIT|DIAGNOSTICS_SECRET|DO_NOT_TRACK|EXPORT_USAGE_DATA_ENABLED)=)`)
+	return slices.DeleteFunc(os.Environ(), ours.MatchString)
 }
 
 // process runs telemetry gateway or telemetry instance.

@@ -32,10 +32,14 @@ type position struct {
 
 // Claim returns the next events of this pass, the oldest first: n at most, and
 // not more than bytes of payloads, but at least one. No events and no error
-// mean the end of the pass. Events that are not reported to Done stay in the
-// queue, and the next pass has them again: they keep no others from being
-// claimed, and neither do events that the policy does not allow, which Claim
-// takes out, and rows that are no event, which it makes dead letters.
+// mean the end of the pass. What is added once a Claim has come to the end of
+// the queue is for the next pass; else a pass would last for as long as anybody
+// adds, and claim a few events at a time.
+//
+// Events that are not reported to Done stay in the queue, and the next pass has
+// them again: they keep no others from being claimed, and neither do events that
+// the policy does not allow, which Claim takes out, and rows that are no event,
+// which it makes dead letters.
 //
 // The policy in force now decides what leaves of each event. Where that is less
 // than when it was queued, or the original queued it, the queue forgets the rest.
@@ -62,7 +66,7 @@ func (l *Lease) Claim(ctx context.Context, n, bytes int) ([]Row, error) {
 		if err != nil {
 			return nil, fmt.Errorf("claim events: %w", err)
 		}
-		l.after = b.last
+		l.after, l.ended = b.last, b.end
 		if len(b.rows) > 0 || b.end {
 			return b.rows, nil
 		}
@@ -70,7 +74,7 @@ func (l *Lease) Claim(ctx context.Context, n, bytes int) ([]Row, error) {
 }
 
 // Rewind begins a new pass: the next Claim has the oldest event again.
-func (l *Lease) Rewind() { l.after = position{} }
+func (l *Lease) Rewind() { l.after, l.ended = position{}, false }
 
 // batch is what Claim has found.
 type batch struct {
@@ -79,7 +83,7 @@ type batch struct {
 	filtered []string
 	forget   []forgetful
 	last     position
-	end      bool // there was nothing
+	end      bool // there was nothing more
 }
 
 // read reads rows from l.after on and judges them.
@@ -87,23 +91,29 @@ func (l *Lease) read(ctx context.Context, n, bytes int) (b batch, err error) {
 	q := l.q
 	policy := q.Policy()
 	b.last, b.end = l.after, true
-	size := 0
+	if l.ended {
+		return b, nil
+	}
+	seen, size := 0, 0
 	err = q.read(ctx, func(c conn) error {
 		fit, err := c.fit(bytes, func(columns string) (string, []any) { return q.pending(columns, l.after, n) })
 		if err != nil {
 			return err
 		}
-		query, args := q.pending("id, timestamp, payload_pb", l.after, min(n, fit))
+		most := min(n, fit)
+		query, args := q.pending("id, timestamp, payload_pb", l.after, most)
+		defer func() { b.end = b.end && seen < most }()
 		return c.each(query, args, func(scan func(...any) error) error {
 			var r Row
 			var at database.Time
 			if err := scan(&r.ID, &at, &r.Event); err != nil {
 				return err
 			}
-			if size += len(r.Event); !b.end && size > bytes {
+			if size += len(r.Event); seen > 0 && size > bytes {
+				b.end = false
 				return errEnough
 			}
-			b.end = false
+			seen++
 			r.Timestamp = at.Time
 			b.last = position{r.Timestamp, r.ID}
 			var e v1.Event

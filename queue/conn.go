@@ -102,27 +102,29 @@ func (c conn) each(query string, args []any, f func(scan func(...any) error) err
 	return rows.Err()
 }
 
-// fit returns how many of a query's rows have payloads of so many bytes together,
-// and at least one. Whoever asks PostgreSQL for more and stops reading gets them
-// all the same, which for 10,000 large events is gigabytes; SQLite reads on only
-// when it is asked to.
+// fit returns how many of a query's rows may be read so that their payloads have
+// so many bytes together, and at least one. Whoever asks PostgreSQL for more and
+// stops reading gets them all the same, which for 10,000 large events is
+// gigabytes; SQLite reads on only when it is asked to.
 func (c conn) fit(bytes int, query func(columns string) (string, []any)) (n int, err error) {
 	if c.dialect != database.Postgres {
 		return math.MaxInt - 1, nil
 	}
 	text, args := query("octet_length(payload_pb)")
+	most := math.MaxInt - 1
 	err = c.each(text, args, func(scan func(...any) error) error {
 		var size int
 		if err := scan(&size); err != nil {
 			return err
 		}
 		if bytes -= size; bytes < 0 && n > 0 {
+			most = n
 			return errEnough
 		}
 		n++
 		return nil
 	})
-	return max(n, 1), err
+	return most, err
 }
 
 // sum runs a statement that returns the size of each payload that it changed. It

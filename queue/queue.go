@@ -39,7 +39,8 @@ type Options struct {
 	Retention time.Duration
 	// AddTimeout bounds one call to Add; 0 means 10 seconds.
 	AddTimeout time.Duration
-	// Now is the clock; nil means time.Now.
+	// Now is the clock; nil means time.Now and, for leases in PostgreSQL, the
+	// server's.
 	Now func() time.Time
 }
 
@@ -49,6 +50,7 @@ type Queue struct {
 	db       *sql.DB
 	dialect  database.Dialect
 	uuids    bool // the table's IDs are of PostgreSQL's type uuid
+	timed    bool // leases go by the server's clock
 	options  Options
 	instance string
 	policy   atomic.Pointer[Policy]
@@ -68,7 +70,8 @@ func Open(ctx context.Context, db *sql.DB, o Options) (*Queue, error) {
 	if o.AddTimeout == 0 {
 		o.AddTimeout = 10 * time.Second
 	}
-	if o.Now == nil {
+	ownClock := o.Now == nil
+	if ownClock {
 		o.Now = time.Now
 	}
 	q := &Queue{db: db, options: o}
@@ -76,6 +79,7 @@ func Open(ctx context.Context, db *sql.DB, o Options) (*Queue, error) {
 	if q.dialect, err = database.Detect(ctx, db); err != nil {
 		return nil, fmt.Errorf("open queue: %w", err)
 	}
+	q.timed = ownClock && q.dialect == database.Postgres
 	if err := database.Migrate(ctx, db, q.dialect, "queue", steps(q.dialect)); err != nil {
 		return nil, fmt.Errorf("open queue: %w", err)
 	}

@@ -22,10 +22,10 @@ import (
 	"github.com/telemetrygateway/telemetry/queue"
 )
 
-// lease takes the lease, for an hour.
+// lease takes the lease, for as long as can be.
 func (b *bed) lease(q *queue.Queue) *queue.Lease {
 	b.Helper()
-	l, err := q.Lease(b.Context(), "test", time.Hour)
+	l, err := q.Lease(b.Context(), "test", queue.MaxLease)
 	if err != nil {
 		b.Fatal(err)
 	}
