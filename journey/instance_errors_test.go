@@ -39,7 +39,7 @@ func instanceTo(t *testing.T, gatewayURL string, env []string, flags ...string) 
 func withoutProxy(env []string) (kept []string) {
 	for _, v := range env {
 		name, _, _ := strings.Cut(strings.ToUpper(v), "=")
-		if !strings.HasSuffix(name, "_PROXY") && name != "DO_NOT_TRACK" {
+		if !strings.HasSuffix(name, "_PROXY") {
 			kept = append(kept, v)
 		}
 	}

@@ -8,11 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -26,7 +22,6 @@ import (
 	_ "modernc.org/sqlite"
 
 	pb "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
-	"github.com/telemetrygateway/telemetry/internal/database/cluster"
 	"github.com/telemetrygateway/telemetry/queue"
 )
 
@@ -50,18 +45,9 @@ const (
 	steps
 )
 
-func newKiller(t testing.TB, gatewayAddress string) *killer {
+func newKiller(t *testing.T, gatewayAddress string) *killer {
 	k := new(killer)
-	h2c, both := new(http.Protocols), new(http.Protocols)
-	h2c.SetUnencryptedHTTP2(true)
-	both.SetUnencryptedHTTP2(true)
-	both.SetHTTP1(true)
-	transport := &http.Transport{Protocols: h2c}
-	pass := &httputil.ReverseProxy{
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: gatewayAddress}) },
-		Transport: transport, FlushInterval: -1, ErrorLog: log.New(io.Discard, "", 0),
-	}
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	k.url = detour(t, gatewayAddress, func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
 		c := &proxied{killer: k, ResponseWriter: w, body: r.Body}
 		r.Body = c
 		defer func() {
@@ -70,15 +56,7 @@ func newKiller(t testing.TB, gatewayAddress string) *killer {
 			}
 		}()
 		pass.ServeHTTP(c, r)
-	}))
-	server.Config.Protocols, server.Config.ErrorLog = both, pass.ErrorLog
-	server.Start()
-	t.Cleanup(func() {
-		server.CloseClientConnections()
-		server.Close()
-		transport.CloseIdleConnections()
 	})
-	k.url = server.URL
 	return k
 }
 
@@ -182,19 +160,8 @@ func TestInstanceKilled(t *testing.T) {
 			return "sqlite://" + path, "sqlite", "file:" + path + "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
 		}},
 		{"PostgreSQL", []int64{2}, func(t *testing.T, _ string) (string, string, string) {
-			c, err := cluster.Start("")
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := c.Stop(); err != nil {
-					t.Error(err)
-				}
-			})
-			if err := c.CreateDatabase("instance"); err != nil {
-				t.Fatal(err)
-			}
-			return c.URL("instance"), "pgx", c.URL("instance")
+			_, url := postgres(t)
+			return url, "pgx", url
 		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -248,7 +215,7 @@ func TestInstanceKilled(t *testing.T) {
 				}
 				clicks = append(clicks, c)
 			}
-			awaitEmpty(t, dbURL)
+			drained(t, dbURL)
 			ids := map[int]map[string]bool{} // by number
 			arrivals := 0
 			for line := range readTopic(t, "sqlite://"+filepath.Join(dir, "data/topic.db")) {
@@ -311,28 +278,4 @@ func addPoison(t testing.TB, driver, dsn string) string {
 		t.Fatal(err)
 	}
 	return id
-}
-
-// awaitEmpty waits until nothing is queued.
-func awaitEmpty(t testing.TB, dbURL string) {
-	t.Helper()
-	late := time.After(2 * patience)
-	for {
-		stdout, stderr, exit := run(t, "", nil, "queue", "stats", "-db", dbURL)
-		if exit != 0 {
-			t.Fatalf("telemetry queue stats: exit %d: %s", exit, stderr)
-		}
-		var stats struct{ Pending int64 }
-		if err := json.Unmarshal([]byte(stdout), &stats); err != nil {
-			t.Fatal(err)
-		}
-		if stats.Pending == 0 {
-			return
-		}
-		select {
-		case <-late:
-			t.Fatalf("the queue does not get empty: %s", stdout)
-		default:
-		}
-	}
 }

@@ -25,6 +25,7 @@ import (
 const (
 	outsideResolver = "198.51.100.53"
 	outsideGateway  = "198.51.100.7"
+	outsideTraces   = "198.51.100.43"
 	markerAddress   = "198.51.100.99"
 )
 
@@ -193,7 +194,8 @@ func (l *island) instance(t *testing.T, dir string, env []string, flags ...strin
 		"-export-interval", "100ms", "-cleanup-interval", "1s", "-log-level", "debug",
 	}, flags...)...)
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Dir, cmd.Env = dir, append(withoutProxy(cleanEnv()), env...)
+	cmd.Dir, cmd.Env = dir, append(withoutProxy(cleanEnv()), "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+outsideTraces+":4318", "OTEL_BSP_SCHEDULE_DELAY=50")
+	cmd.Env = append(cmd.Env, env...)
 	return launch(t, cmd, "instance")
 }
 
@@ -239,7 +241,7 @@ func (p *process) awaitMore(t *testing.T, pattern string, n int) {
 }
 
 // In the modes off and local, whoever asked for them, no packet leaves an
-// instance: not when it starts, with events in its queue from before, nor when it
+// instance, not even traces to where its administrator has them: not when it starts, with events in its queue from before, nor when it
 // records, exports and stops.
 func TestNoPacketLeaves(t *testing.T) {
 	l := newIsland(t)
@@ -253,11 +255,12 @@ func TestNoPacketLeaves(t *testing.T) {
 		i := l.instance(t, t.TempDir(), nil, "-gateway", gateway, "-mode", "all")
 		l.record(t, i)
 		late := time.After(patience)
-		for seen := ""; seen != want; {
+		for seen := map[string]bool{}; !seen[want] || !seen["tcp "+outsideTraces+":4318"]; {
 			select {
-			case seen = <-l.packets:
+			case packet := <-l.packets:
+				seen[packet] = true
 			case <-late:
-				t.Fatalf("with the mode all and %s, %q was not seen", gateway, want)
+				t.Fatalf("with the mode all and %s, %q or traces were not seen, but %v", gateway, want, seen)
 			}
 		}
 		i.kill()
@@ -278,7 +281,7 @@ func TestNoPacketLeaves(t *testing.T) {
 		for _, gateway := range gateways {
 			t.Run(row.name+" "+gateway, func(t *testing.T) {
 				dir := t.TempDir()
-				before := l.instance(t, dir, nil)
+				before := l.instance(t, dir, []string{"OTEL_EXPORTER_OTLP_ENDPOINT="})
 				l.record(t, before)
 				before.signal(t, syscall.SIGTERM)
 				before.wait(t)

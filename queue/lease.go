@@ -42,8 +42,8 @@ type Lease struct {
 }
 
 // Lease makes its caller the queue's only exporter, for d from each Claim or
-// Done on, and MaxLease at most. It returns a *LeasedError while another lease is in force, whoever
-// holds it: holder is only a name for people. It does not wait.
+// Done on, and MaxLease at most. It returns a *LeasedError while another lease is
+// in force, whoever holds it: holder is only a name for people. It does not wait.
 //
 // Each lease has a higher fence than the one before, so that whoever holds an
 // old one, having been asleep, say, can no longer change anything.

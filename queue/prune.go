@@ -43,17 +43,13 @@ func (q *Queue) Prune(ctx context.Context) (p Pruned, err error) {
 		return p, fmt.Errorf("prune exported events: %w", err)
 	}
 	if q.options.MaxAge > 0 {
-		p.Expired, err = q.expire(ctx, now.Add(-q.options.MaxAge), math.MaxInt64)
+		p.Expired, err = q.expire(ctx, now.Add(-q.options.MaxAge), 0)
 		if err != nil {
 			return p, fmt.Errorf("expire old events: %w", err)
 		}
 	}
 	if q.options.MaxBytes > 0 {
-		sum, _, err := q.totals(ctx)
-		if err != nil {
-			return p, err
-		}
-		n, err := q.expire(ctx, time.Time{}, sum.bytes-q.options.MaxBytes)
+		n, err := q.expire(ctx, time.Time{}, q.options.MaxBytes)
 		p.Expired += n
 		if err != nil {
 			return p, fmt.Errorf("expire events beyond the limit of bytes: %w", err)
@@ -84,10 +80,19 @@ func (q *Queue) pruneExported(ctx context.Context, before time.Time) (total int6
 }
 
 // expire takes out the oldest pending events: those before a time, unless it is
-// zero, until excess bytes are gone.
-func (q *Queue) expire(ctx context.Context, before time.Time, excess int64) (total int64, err error) {
+// zero, until most bytes are left, unless that is zero. It looks at each step
+// how many are left, as others export meanwhile.
+func (q *Queue) expire(ctx context.Context, before time.Time, most int64) (total int64, err error) {
 	var after position
 	err = q.inSteps(ctx, func(c conn) (more bool, commit func(), err error) {
+		excess := int64(math.MaxInt64)
+		if most > 0 {
+			sum, _, err := c.totals()
+			if err != nil {
+				return false, nil, err
+			}
+			excess = sum.bytes - most
+		}
 		var ids []string
 		var size int64
 		last, err := q.walk(c, "timestamp", before, after, func(id string, payload int64) error {
@@ -105,7 +110,7 @@ func (q *Queue) expire(ctx context.Context, before time.Time, excess int64) (tot
 		if err != nil {
 			return false, nil, err
 		}
-		return len(ids) == step, func() { total += n; excess -= bytes; after = last }, c.count(delta{expired: n, bytes: -bytes})
+		return len(ids) == step, func() { total += n; after = last }, c.count(delta{expired: n, bytes: -bytes})
 	})
 	return total, err
 }

@@ -99,3 +99,45 @@ func TestPruneInSmallSteps(t *testing.T) {
 		})
 	}
 }
+
+// between calls f after the first commit that deleted events.
+type between struct {
+	deleted bool
+	f       func()
+}
+
+func (*between) before(string, []driver.NamedValue) {}
+
+func (s *between) after(statement string, n int64) {
+	switch {
+	case strings.HasPrefix(statement, "DELETE FROM telemetry_events_export_queue"):
+		s.deleted = true
+	case statement == "COMMIT" && s.deleted && s.f != nil:
+		f := s.f
+		s.f = nil
+		f()
+	}
+}
+
+// No event expires for the sake of room that others have made meanwhile.
+func TestPruneLeavesWhatFits(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"SQLite", "PostgreSQL"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &between{}
+			b := tappedBed(t, name, s)
+			q := b.open(queue.Options{})
+			for n := range 6 {
+				b.add(q, events(500*n, 500)...)
+			}
+			l := b.lease(q)
+			s.f = func() { b.done(l, ids(b.claim(l, 1000))) }
+			half := b.open(queue.Options{MaxBytes: b.stats(q).Bytes / 2})
+			if p, err := half.Prune(t.Context()); err != nil || p.Expired != 1000 {
+				t.Errorf("Prune = %+v, %v, want only what it took before others exported", p, err)
+			}
+			b.expect(q, queue.Stats{Recorded: 3000, Exported: 1000, Expired: 1000, Pending: 1000})
+		})
+	}
+}
