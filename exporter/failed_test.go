@@ -29,7 +29,7 @@ import (
 func passes(t testing.TB, e *Exporter, most int) {
 	t.Helper()
 	for range most {
-		if p := e.pass(t.Context()); p.ok() {
+		if p := e.pass(t.Context(), 0); p.ok() {
 			return
 		}
 	}
@@ -161,7 +161,7 @@ func TestFailuresHoldUpNothing(t *testing.T) {
 	s.refusing(func(id string) bool { return id < "event-000350" })
 	e := newExporter(t, q, s.url, Options{Batch: 100})
 	for n := 0; ; n++ {
-		p := e.pass(t.Context())
+		p := e.pass(t.Context(), 0)
 		if p.Err != nil {
 			t.Fatal(p.Err)
 		}
@@ -194,7 +194,7 @@ func TestOldestFirstAfterFailures(t *testing.T) {
 	e := newExporter(t, q, s.url, Options{Batch: 100})
 	sent := 0
 	for range 5 {
-		sent += e.pass(t.Context()).Sent
+		sent += e.pass(t.Context(), 0).Sent
 	}
 	if sent != 100+4*sampleEvents {
 		t.Errorf("%d events were sent in vain, want one batch and then samples", sent)
@@ -237,7 +237,7 @@ func TestCallsThatBreak(t *testing.T) {
 	})
 	e := newExporter(t, q, s.url, Options{Batch: 512, Client: client.Options{Compression: client.CompressNever}})
 	for range 50 {
-		e.pass(t.Context())
+		e.pass(t.Context(), 0)
 		if stats, err := q.Stats(t.Context()); err != nil || stats.Pending == 1 {
 			break
 		}
@@ -341,7 +341,7 @@ func TestEverythingElseGetsOut(t *testing.T) {
 				if n == 300 {
 					t.Fatalf("%d of %d events got out in %d passes, with %d stuck and %d that break calls", len(g.taken), len(want), n, len(stuck), len(breaks))
 				}
-				e.pass(t.Context())
+				e.pass(t.Context(), 0)
 			}
 			clear(stuck)
 			clear(breaks)

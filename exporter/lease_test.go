@@ -42,16 +42,16 @@ func TestTwoExporters(t *testing.T) {
 			second := newExporter(t, twin, s.url, Options{Holder: "the second"})
 
 			ended := make(chan Pass)
-			go func() { ended <- first.pass(t.Context()) }()
+			go func() { ended <- first.pass(t.Context(), 0) }()
 			<-arrived
 			for range 3 {
-				if p := second.pass(t.Context()); p.Leased || p.Sent > 0 || p.Err != nil || second.Status().Standby != "the first" {
+				if p := second.pass(t.Context(), 0); p.Leased || p.Sent > 0 || p.Err != nil || second.Status().Standby != "the first" {
 					t.Errorf("the second does %+v, with status %+v", p, second.Status())
 				}
 			}
 
 			c.advance(MaxLeaseFor + time.Second)
-			if p := second.pass(t.Context()); !p.Leased || p.Accepted != 300 || second.Status().Standby != "" {
+			if p := second.pass(t.Context(), 0); !p.Leased || p.Accepted != 300 || second.Status().Standby != "" {
 				t.Errorf("the second, after the first's lease, does %+v", p)
 			}
 			wantStats(t, q, queue.Stats{Recorded: 300, Exported: 300})
@@ -68,7 +68,7 @@ func TestTwoExporters(t *testing.T) {
 			if err != nil || !again.Items[0].At.Equal(exported.Items[0].At) {
 				t.Error("the first marked what the second had marked")
 			}
-			if p := first.pass(t.Context()); p.Leased || first.Status().Standby != "the second" {
+			if p := first.pass(t.Context(), 0); p.Leased || first.Status().Standby != "the second" {
 				t.Errorf("the first then does %+v", p)
 			}
 			got := s.received(t)
@@ -77,7 +77,7 @@ func TestTwoExporters(t *testing.T) {
 
 			// Given back, the queue is free at once.
 			second.release(t.Context())
-			if p := first.pass(t.Context()); !p.Leased || !p.ok() {
+			if p := first.pass(t.Context(), 0); !p.Leased || !p.ok() {
 				t.Errorf("the first, let, does %+v", p)
 			}
 		})
@@ -111,7 +111,7 @@ func TestLeaseIsRenewedDuringCalls(t *testing.T) {
 	// The batch before has none to be marked and the next is not read, so that
 	// nothing else asks.
 	e := newExporter(t, q, s.url, Options{LeaseFor: time.Second})
-	if p := e.pass(t.Context()); !p.ok() || p.Accepted != 10 {
+	if p := e.pass(t.Context(), 0); !p.ok() || p.Accepted != 10 {
 		t.Errorf("pass is %+v", p)
 	}
 }
@@ -130,14 +130,14 @@ func TestMarksSurviveTheDatabase(t *testing.T) {
 		}
 	})
 	e := newExporter(t, q, s.url, Options{})
-	if p := e.pass(t.Context()); p.Accepted != 100 || p.Kind != KindQueue || p.Complete {
+	if p := e.pass(t.Context(), 0); p.Accepted != 100 || p.Kind != KindQueue || p.Complete {
 		t.Errorf("pass is %+v", p)
 	}
 	wantStats(t, q, queue.Stats{Recorded: 100, Pending: 100})
 	if _, err := db.Exec("ALTER TABLE elsewhere RENAME TO telemetry_events_export_lease"); err != nil {
 		t.Fatal(err)
 	}
-	if p := e.pass(t.Context()); p.Sent != 0 || !p.ok() {
+	if p := e.pass(t.Context(), 0); p.Sent != 0 || !p.ok() {
 		t.Errorf("the next pass is %+v", p)
 	}
 	wantStats(t, q, queue.Stats{Recorded: 100, Exported: 100})

@@ -50,19 +50,20 @@ type call struct {
 func (e *Exporter) Export(ctx context.Context) (Pass, error) {
 	e.turn.Lock()
 	defer e.turn.Unlock()
-	p := e.pass(ctx)
+	p := e.pass(ctx, 0)
 	e.release(ctx)
 	return p, p.Err
 }
 
-// pass makes one pass. The caller has the turn.
-func (e *Exporter) pass(ctx context.Context) Pass {
+// pass makes one pass, which ends early when it has taken longer than most, if
+// that is not 0. The caller has the turn.
+func (e *Exporter) pass(ctx context.Context, most time.Duration) Pass {
 	p := Pass{Started: time.Now(), Reasons: map[string]int{}}
 	e.began()
 	e.sender.refused = nil
 	err := errChanged
 	for errors.Is(err, errChanged) {
-		err = e.export(ctx, &p)
+		err = e.export(ctx, &p, most)
 	}
 	p.Err, p.Kind = err, kindOf(err)
 	p.LicenseRefused = e.sender.refused
@@ -76,7 +77,7 @@ func (e *Exporter) pass(ctx context.Context) Pass {
 
 // export applies the policy and sends what it allows. Its error is errChanged
 // if the policy became another one meanwhile.
-func (e *Exporter) export(ctx context.Context, p *Pass) error {
+func (e *Exporter) export(ctx context.Context, p *Pass, most time.Duration) error {
 	policy := e.q.Policy()
 	p.Mode, p.Complete, p.whole = policy.Mode, false, false
 	filtered, err := e.q.ApplyPolicy(ctx)
@@ -111,7 +112,7 @@ func (e *Exporter) export(ctx context.Context, p *Pass) error {
 	}
 	work, done := e.graceful(ctx)
 	defer done()
-	err = e.drain(ctx, work, policy, p)
+	err = e.drain(ctx, work, policy, p, most)
 	if !errors.Is(err, queue.ErrFenced) {
 		err = errors.Join(err, e.mark(ctx))
 	}
@@ -132,7 +133,7 @@ func (e *Exporter) fromOldest(p *Pass) {
 // another one, or something makes it better to come back later. What it has
 // not marked when it returns is in e.unmarked. Calls are made under work, which
 // outlives ctx a little.
-func (e *Exporter) drain(ctx, work context.Context, policy queue.Policy, p *Pass) error {
+func (e *Exporter) drain(ctx, work context.Context, policy queue.Policy, p *Pass, most time.Duration) error {
 	err := e.mark(ctx) // what the database did not take in the last pass
 	var rows []queue.Row
 	for err == nil {
@@ -157,6 +158,9 @@ func (e *Exporter) drain(ctx, work context.Context, policy queue.Policy, p *Pass
 		case len(rows) == 0:
 			e.walk.end()
 			p.Complete = p.whole
+			return nil
+		case most > 0 && p.Sent > 0 && time.Since(p.Started) > most:
+			p.More = true
 			return nil
 		}
 		rows, err = e.round(ctx, work, rows, p)

@@ -63,7 +63,7 @@ func (e *Exporter) logError(p Pass) {
 	text := same(p.Err)
 	switch {
 	case p.Err == nil:
-		if p.Complete && e.said.failed > 0 {
+		if (p.Complete || p.More) && e.said.failed > 0 {
 			e.log.Info("export works again", "failed_passes", e.said.failed)
 			e.said.errors, e.said.failed = nil, 0
 		}

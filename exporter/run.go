@@ -13,6 +13,10 @@ import (
 	"github.com/telemetrygateway/telemetry/queue"
 )
 
+// passTime is how long one of Run's passes may take. What a pass did is told when
+// it ends; with as much coming in as goes out, it never would.
+const passTime = time.Minute
+
 // releaseTimeout bounds giving the lease back, which only saves others a wait.
 const releaseTimeout = 5 * time.Second
 
@@ -29,7 +33,7 @@ func (e *Exporter) Run(ctx context.Context) error {
 	failures := 0 // in a row, without anything having been taken
 	for e.idle(ctx, wait) {
 		e.turn.Lock()
-		p := e.pass(ctx)
+		p := e.pass(ctx, passTime)
 		e.turn.Unlock()
 		wait, failures = e.next(p, failures)
 	}
@@ -44,6 +48,8 @@ func (e *Exporter) Run(ctx context.Context) error {
 // now are.
 func (e *Exporter) next(p Pass, failures int) (time.Duration, int) {
 	switch {
+	case p.More && p.ok():
+		return 0, 0
 	case p.ok():
 		return around(e.o.Interval), 0
 	case p.Err == nil && !p.Leased:

@@ -347,3 +347,29 @@ func TestDatabaseRestarts(t *testing.T) {
 	}
 	wantStats(t, q, queue.Stats{Recorded: 500, Exported: 500})
 }
+
+// When there is no end to what is queued, passes end all the same, so that what
+// they do is told; and nothing waits or is sent twice for that.
+func TestPassesEnd(t *testing.T) {
+	q := newQueue(t)
+	add(t, q, 0, 1000)
+	s := serve(t)
+	e := newExporter(t, q, s.url, Options{Batch: 100})
+	for n := 1; ; n++ {
+		p := e.pass(t.Context(), 1)
+		if p.Err != nil || p.Accepted != 100 || n > 10 {
+			t.Fatalf("pass %d is %+v", n, p)
+		}
+		if p.Complete {
+			break
+		}
+		if wait, failures := e.next(p, 3); !p.More || wait != 0 || failures != 0 {
+			t.Fatalf("pass is %+v, and the next after %s with %d failures", p, wait, failures)
+		}
+		if e.Status().LastSuccess.IsZero() {
+			t.Error("nobody is told that export works")
+		}
+	}
+	wantEvents(t, s.received(t), 0, 1000)
+	wantStats(t, q, queue.Stats{Recorded: 1000, Exported: 1000})
+}

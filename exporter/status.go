@@ -31,8 +31,8 @@ const (
 type Pass struct {
 	Started  time.Time
 	Duration time.Duration
-	// Mode is the policy's, the last one if it changed meanwhile. In the modes Local and Off nothing is
-	// sent.
+	// Mode is the policy's, the last one if it changed meanwhile. In the modes Local
+	// and Off nothing is sent.
 	Mode queue.Mode
 	// Leased says that this exporter had the queue to itself. If it is false in a
 	// mode that sends, another exporter has it, and this pass did nothing.
@@ -58,10 +58,13 @@ type Pass struct {
 	Filtered int64
 
 	// Complete says that everything there was has been tried. It is false when the
-	// pass ended early, because of Err or RetryAfter or to stop, and when it went on
-	// where one before it had ended.
+	// pass ended early, because of Err or RetryAfter or More or to stop, and when it
+	// went on where one before it had ended.
 	Complete bool
 	whole    bool // it began with the oldest event
+	// More says that the pass had taken so long that it ended for that alone. The
+	// next follows at once.
+	More bool
 	// RetryAfter is how long the gateway asks to wait; 0 if it did not say.
 	RetryAfter time.Duration
 	// Err is why the pass ended early, and Kind its class.
@@ -69,14 +72,15 @@ type Pass struct {
 	Kind client.Kind
 }
 
-// ok says whether the pass did all that there was to do.
-func (p *Pass) ok() bool { return p.Complete && p.Failed == 0 }
+// ok says whether the pass did all that there was to do, or all it had time for.
+func (p *Pass) ok() bool { return (p.Complete || p.More) && p.Failed == 0 }
 
 // Status is the state of an Exporter, for health pages and metrics.
 type Status struct {
 	// Last is the last pass, whose Started is zero before the first.
 	Last Pass
-	// LastSuccess is when a pass last had nothing left to do; zero if never.
+	// LastSuccess is when a pass last did all that there was to do, or all it had
+	// time for; zero if never.
 	LastSuccess time.Time
 	// Failures is the number of passes since then that ended early, or whose
 	// events the gateway did not all take.

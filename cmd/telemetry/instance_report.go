@@ -42,7 +42,7 @@ func (r *reporter) pass(p exporter.Pass) {
 	switch {
 	case failure != "":
 		m.ExportErrors.Add(1)
-	case p.Complete:
+	case p.Complete, p.More:
 		m.Exports.Add(1)
 		m.LastExport.Set(float64(p.Started.Add(p.Duration).Unix()))
 	}
