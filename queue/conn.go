@@ -18,6 +18,8 @@ type conn struct {
 	ctx     context.Context
 	dialect database.Dialect
 	runner
+	// own says that a statement is a transaction of its own.
+	own bool
 }
 
 type runner interface {
@@ -35,7 +37,7 @@ func (q *Queue) on(ctx context.Context, r runner) conn {
 	if q.dialect == database.SQLite {
 		ctx = context.WithoutCancel(ctx)
 	}
-	return conn{ctx, q.dialect, r}
+	return conn{ctx: ctx, dialect: q.dialect, runner: r}
 }
 
 // write runs f in a transaction that may write, and commits it.

@@ -14,15 +14,25 @@ import (
 )
 
 // TestPostgresRestarts restarts the server, in an orderly way and by a crash,
-// while events are added. Nobody who adds notices, and nothing is lost.
+// while events are added. Nobody who adds notices, and nothing is lost, even if
+// the sessions are not ones whose commits wait for the disk.
 func TestPostgresRestarts(t *testing.T) {
 	t.Parallel()
+	for _, session := range []string{"on", "off"} {
+		t.Run("synchronous_commit "+session, func(t *testing.T) {
+			t.Parallel()
+			restarts(t, session)
+		})
+	}
+}
+
+func restarts(t *testing.T, session string) {
 	c, err := cluster.Start("")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Stop() })
-	b := &bed{TB: t, db: open(t, "pgx", c.URL("postgres")), dialect: database.Postgres, clock: &clock{t: start}}
+	b := &bed{TB: t, db: open(t, "pgx", c.URL("postgres")+"&synchronous_commit="+session), dialect: database.Postgres, clock: &clock{t: start}}
 	q := b.open(queue.Options{AddTimeout: 2 * time.Minute})
 
 	var mu sync.Mutex
