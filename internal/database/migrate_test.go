@@ -79,6 +79,12 @@ func TestPostgresMigratedByAnother(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Roles belong to the whole server, which other tests use as well.
+	defer func() {
+		if _, err := db.Exec("RESET ROLE; DROP OWNED BY application; DROP ROLE application"); err != nil {
+			t.Error(err)
+		}
+	}()
 	if err := database.Migrate(t.Context(), db, database.Postgres, "items", items); err != nil {
 		t.Error(err)
 	}
