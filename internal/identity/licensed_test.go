@@ -79,8 +79,11 @@ func (i issuer) issueOld(t testing.TB, left time.Duration) string {
 // issueOldWith returns a key of version 1, which has no ID.
 func (i issuer) issueOldWith(t testing.TB, left time.Duration, algorithm string) string {
 	t.Helper()
+	// Two licences with one nonce would have one fingerprint.
+	var nonce [8]byte
+	_, _ = rand.Read(nonce[:]) // never fails
 	info, err := json.Marshal(map[string]any{
-		"v": 1, "n": [8]byte{byte(mathrand.IntN(256)), 1}, "t": []string{"plan:old"}, "u": 5, "e": today.Add(left),
+		"v": 1, "n": nonce, "t": []string{"plan:old"}, "u": 5, "e": today.Add(left),
 	})
 	if err != nil {
 		t.Fatal(err)
