@@ -267,17 +267,17 @@ func (h *hunt) recordWrong() {
 	late["timestamp"] = put("a timestamp")
 	null["action"] = []any{put("an action that is a list")}
 	bodies := []string{h.request(h.wrong, wrongMetadata, late), h.request(null), "{" + put("no JSON"), `[{"query": "` + put("a batch") + `"}]`}
-	for query, where := range map[string]string{
-		`mutation { telemetry { recordEvents(events: \"%s\") { alwaysNil } } }`:                                                       "a literal",
-		`mutation { telemetry { recordEvents(events: [{feature: 1, parameters: {privateMetadata: {key: \"%s\"}}}]) { alwaysNil } } }`: "a value in a literal",
-		`mutation ($e: Int = \"%s\") { telemetry { recordEvents(events: $e) { alwaysNil } } }`:                                        "a default",
-		`mutation { telemetry { \"%s\" } }`:                                                                            "a text in the wrong place",
-		`mutation { telemetry { recordEvents(events: \"%s) } }`:                                                        "a text that does not end",
-		`{ telemetry { x } }", "operationName": "%s`:                                                                   "an operation's name",
-		`query($a: Int) { telemetry { exportedEvents(first: $a) { totalCount } } }", "variables": {"a": "%s"}, "x": "`: "a variable",
-		`{ telemetry { exportedEvents(after: \"%s\") { totalCount } } }`:                                               "a cursor",
+	for _, row := range []struct{ query, where string }{
+		{`mutation { telemetry { recordEvents(events: \"%s\") { alwaysNil } } }`, "a literal"},
+		{`mutation { telemetry { recordEvents(events: [{feature: 1, parameters: {privateMetadata: {key: \"%s\"}}}]) { alwaysNil } } }`, "a value in a literal"},
+		{`mutation ($e: Int = \"%s\") { telemetry { recordEvents(events: $e) { alwaysNil } } }`, "a default"},
+		{`mutation { telemetry { \"%s\" } }`, "a text in the wrong place"},
+		{`mutation { telemetry { recordEvents(events: \"%s) } }`, "a text that does not end"},
+		{`{ telemetry { x } }", "operationName": "%s`, "an operation's name"},
+		{`query($a: Int) { telemetry { exportedEvents(first: $a) { totalCount } } }", "variables": {"a": "%s"}, "x": "`, "a variable"},
+		{`{ telemetry { exportedEvents(after: \"%s\") { totalCount } } }`, "a cursor"},
 	} {
-		bodies = append(bodies, fmt.Sprintf(`{"query": "`+query+`"}`, put(where)))
+		bodies = append(bodies, fmt.Sprintf(`{"query": "`+row.query+`"}`, put(row.where)))
 	}
 	for _, body := range bodies {
 		h.ask(http.MethodPost, door, body)
