@@ -188,7 +188,7 @@ func TestAddWhilePostgresRestarts(t *testing.T) {
 		case <-progress:
 		case <-ctx.Done():
 		}
-		if err := restart(mode); err != nil {
+		if err := postgres.Restart(mode); err != nil {
 			t.Fatal(err)
 		}
 	}

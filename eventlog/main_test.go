@@ -36,15 +36,6 @@ func TestMain(m *testing.M) {
 // postgres is the server of all tests.
 var postgres cluster.Shared
 
-// restart restarts it.
-func restart(mode string) error {
-	c, err := postgres.Cluster()
-	if err != nil {
-		return err
-	}
-	return c.Restart(mode)
-}
-
 // postgresURL returns the URL of an empty schema.
 func postgresURL(t *testing.T) string {
 	t.Helper()

@@ -128,7 +128,7 @@ func TestPostgresRestarts(t *testing.T) {
 				case <-progress:
 				case <-ctx.Done():
 				}
-				if err := restart(mode); err != nil {
+				if err := postgres.Restart(mode); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -39,6 +39,15 @@ func (s *Shared) Schema() (string, error) {
 	return c.URL("postgres") + "&search_path=" + name, nil
 }
 
+// Restart is Cluster.Restart.
+func (s *Shared) Restart(mode string) error {
+	c, err := s.Cluster()
+	if err != nil {
+		return err
+	}
+	return c.Restart(mode)
+}
+
 // Stop stops the cluster, if it was started.
 func (s *Shared) Stop() error {
 	s.once.Do(func() {})
