@@ -61,7 +61,7 @@ func TestSettings(t *testing.T) {
 	if err := os.WriteFile(revoked, []byte(instance.License.ID+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.await(t, `msg="licence file read again"`)
+	g.await(t, `msg="file read again"`)
 
 	for _, row := range []struct {
 		flag string

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/telemetrygateway/telemetry/internal/license"
+	"github.com/telemetrygateway/telemetry/internal/watch"
 	"github.com/telemetrygateway/telemetry/queue"
 )
 
@@ -35,7 +36,7 @@ type rules struct {
 	set    func(queue.Policy) // brings a policy into force
 
 	sends   atomic.Bool // whether anything may leave, traces included
-	files   []*watchedFile
+	files   []*watch.File
 	license atomic.Pointer[string]
 	token   atomic.Pointer[[sha256.Size]byte] // hashed; nil for no administrators
 	allow   *queue.AllowList                  // of -allow-private
@@ -70,8 +71,12 @@ func readRules(c *instanceConfig, log *slog.Logger) (*rules, error) {
 		if f.path == "" {
 			continue
 		}
-		w := &watchedFile{name: f.flag, path: f.path, take: f.take, failed: func() { r.failed(f.metric) }}
-		if _, err := w.read(); err != nil {
+		w := &watch.File{Path: f.path, Take: f.take, Looked: func(err error) {
+			if err != nil {
+				r.failed(f.metric)
+			}
+		}}
+		if _, err := w.Read(); err != nil {
 			return nil, badConfig("-%s: %w", f.flag, err)
 		}
 		r.files = append(r.files, w)
@@ -162,7 +167,10 @@ func (r *rules) watch(ctx context.Context) {
 		}
 		changed := false
 		for _, f := range r.files {
-			changed = f.reload(r.log) || changed
+			// An error has been logged.
+			if again, _ := f.Reload(r.log); again {
+				changed = true
+			}
 		}
 		if changed {
 			r.enforce()

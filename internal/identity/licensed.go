@@ -16,6 +16,7 @@ import (
 	telemetrygatewayv1 "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
 	"github.com/telemetrygateway/telemetry/internal/license"
 	"github.com/telemetrygateway/telemetry/internal/limits"
+	"github.com/telemetrygateway/telemetry/internal/watch"
 )
 
 // LicenseOptions says which licence keys are trusted.
@@ -49,7 +50,7 @@ type licensed struct {
 	revoked atomic.Pointer[license.Revoked]
 
 	mu    sync.Mutex // for files
-	files []*watched
+	files []*watch.File
 }
 
 func newLicensed(o LicenseOptions, now func() time.Time) (*licensed, error) {
@@ -65,17 +66,44 @@ func newLicensed(o LicenseOptions, now func() time.Time) (*licensed, error) {
 	l := &licensed{o: o, now: now}
 	l.revoked.Store(new(license.Revoked))
 	if o.KeysFile != "" {
-		l.files = append(l.files, &watched{name: "keys", path: o.KeysFile, take: l.takeKeys, loaded: o.Loaded})
+		if err := l.watch("keys", o.KeysFile, l.takeKeys); err != nil {
+			return nil, err
+		}
 	}
 	if o.RevokedFile != "" {
-		l.files = append(l.files, &watched{name: "revoked", path: o.RevokedFile, take: l.takeRevoked, loaded: o.Loaded})
-	}
-	for _, f := range l.files {
-		if _, err := f.read(); err != nil {
-			return nil, fmt.Errorf("licence files: %w", err)
+		if err := l.watch("revoked", o.RevokedFile, l.takeRevoked); err != nil {
+			return nil, err
 		}
 	}
 	return l, nil
+}
+
+// watch reads a file, and again when it changes. take returns how many entries
+// it has.
+func (l *licensed) watch(name, path string, take func([]byte) (int, error)) error {
+	entries := 0
+	f := &watch.File{
+		Path: path,
+		Take: func(content []byte) error {
+			n, err := take(content)
+			if err == nil {
+				entries = n
+			}
+			return err
+		},
+		Looked: func(err error) {
+			if err != nil {
+				l.o.Loaded(name, 0, err)
+				return
+			}
+			l.o.Loaded(name, entries, nil)
+		},
+	}
+	if _, err := f.Read(); err != nil {
+		return fmt.Errorf("licence files: read %s: %w", name, err)
+	}
+	l.files = append(l.files, f)
+	return nil
 }
 
 func (l *licensed) takeKeys(content []byte) (int, error) {
@@ -115,7 +143,8 @@ func (l *licensed) reload() error {
 	defer l.mu.Unlock()
 	var errs []error
 	for _, f := range l.files {
-		errs = append(errs, f.reload(l.o.Log))
+		_, err := f.Reload(l.o.Log)
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
