@@ -42,15 +42,19 @@ const (
 	MetadataBytes = 128 << 10
 )
 
-// One request of a web app or another client to an instance.
+// One request of a web app or another client to an instance or to the backend of
+// a service.
 const (
 	// IntakeBodyBytes is the default for the largest request, and IntakeEvents
 	// that for the most events in it.
 	IntakeBodyBytes = 1 << 20
 	IntakeEvents    = 500
-	// IntakeValues is how many values the variables of a request may have:
-	// objects, lists, texts, numbers. Each one that is wrong costs an error.
+	// IntakeValues is how many values a request may have: objects, lists, texts,
+	// numbers. Each costs many times its bytes, and an error if it is wrong.
 	IntakeValues = 50_000
+	// IntakeClientBytes is the longest name and version, together, of a client
+	// that says once for all of its events who it is.
+	IntakeClientBytes = 256
 	// IntakeWorkingBytes is how many bytes of requests are worked on at once.
 	// Decoded they take up to a hundred times as much memory.
 	IntakeWorkingBytes = 4 << 20
@@ -187,6 +191,33 @@ const (
 	LimitedBurstBytes     = 8 << 20
 	LimitedOverhead       = 8 << 10
 	LimitedWait           = 10 * time.Second
+)
+
+// Access tokens of managed services, and the provider that is asked about them.
+const (
+	// TokenBytes is the longest token.
+	TokenBytes = 16 << 10
+	// TokenRate and TokenBurst bound how many tokens that are not known to be
+	// good the provider is asked about: per second, and at once, and so no more
+	// than both together in any second. TokenAddressRate and TokenAddressBurst
+	// bound those of them that come from one address; an IPv6 address counts by
+	// its /64.
+	TokenRate         = 25
+	TokenBurst        = 25
+	TokenAddressRate  = 5
+	TokenAddressBurst = 10
+	// TokenChecks is how many of them the provider is asked about at once, and
+	// again how many of those that were good before, which wait TokenWait for
+	// their turn.
+	TokenChecks = 16
+	TokenWait   = time.Second
+	// TokenTimeout bounds one exchange with the provider, and TokenAnswerBytes
+	// what it says about a token.
+	TokenTimeout     = 5 * time.Second
+	TokenAnswerBytes = 64 << 10
+	// TokensRemembered is how many good tokens are remembered, and again how
+	// many bad ones; the one unused for longest is forgotten first.
+	TokensRemembered = 10_000
 )
 
 // A message in a topic. The numbers are Google Cloud Pub/Sub's, and hold for
