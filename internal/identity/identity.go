@@ -3,13 +3,23 @@
 
 // Package identity proves who sends, before the first event is read. Each kind
 // of sender has a file of its own.
+//
+// Which client of the OAuth provider may send as which managed service is in a
+// YAML file (testdata/services.yaml is a longer one):
+//
+//	services:
+//	  - client: 3f6c2a9e            # the client ID in its tokens
+//	    service: pings              # may stand more than once, with other services
+//	    environments: [prod, dev]   # may name these; ["*"] for any; absent for none
 package identity
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -44,7 +54,7 @@ type Sender struct {
 	LicenseStatus string
 
 	admit   func(events int) error
-	recheck func() error
+	recheck func(context.Context) error
 }
 
 // Admit asks whether the sender may send so many events now. Its error is a
@@ -56,19 +66,23 @@ func (s *Sender) Admit(events int) error {
 	return s.admit(events)
 }
 
-// Recheck says whether what was proven still holds, such as that a licence has
-// not been revoked since. Its error is a *Refusal. It is cheap: call it before
-// each batch.
-func (s *Sender) Recheck() error {
+// Recheck says whether what was proven still holds, such as that a licence or
+// an access token has not been revoked since. Its error is a *Refusal. It is
+// cheap, so call it before each batch; only about a token it may have to ask
+// the provider, which takes seconds at worst.
+func (s *Sender) Recheck(ctx context.Context) error {
 	if s.recheck == nil {
 		return nil
 	}
-	return s.recheck()
+	return s.recheck(ctx)
 }
 
 // Peer is what is known of a sender's connection.
 type Peer struct {
 	Address netip.Addr
+	// Authorization has the values of the call's authorization header, as they
+	// were received.
+	Authorization []string
 }
 
 // Reason is why a sender was refused. It is also a label of a metric.
@@ -88,11 +102,17 @@ const (
 	RateLimited Reason = "rate_limited"
 	// Unsupported: this gateway cannot prove this kind of sender.
 	Unsupported Reason = "unsupported"
+	// Unauthenticated: the call has no access token that counts. A new one may
+	// be let in.
+	Unauthenticated Reason = "unauthenticated"
+	// Unavailable: the access token cannot be checked now. The same call may be
+	// let in after Refusal.RetryAfter.
+	Unavailable Reason = "unavailable"
 )
 
 // Reasons lists every reason there is.
 func Reasons() []Reason {
-	return []Reason{Malformed, BadSignature, Expired, Revoked, NotAllowed, RateLimited, Unsupported}
+	return []Reason{Malformed, BadSignature, Expired, Revoked, NotAllowed, RateLimited, Unsupported, Unauthenticated, Unavailable}
 }
 
 // Refusal is the error of everyone who is not let in. Its text tells the
@@ -115,12 +135,14 @@ func refuse(reason Reason, format string, args ...any) *Refusal {
 type Identities struct {
 	licensed   *licensed
 	unlicensed *unlicensed
+	services   *services
 }
 
 // Options of New.
 type Options struct {
 	Licenses   LicenseOptions
 	Unlicensed UnlicensedOptions
+	Services   ServiceOptions
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -135,16 +157,26 @@ func New(o Options) (*Identities, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Identities{licensed: l, unlicensed: newUnlicensed(o.Unlicensed, o.Now)}, nil
+	s, err := newServices(o.Services, o.Now)
+	if err != nil {
+		return nil, err
+	}
+	return &Identities{licensed: l, unlicensed: newUnlicensed(o.Unlicensed, o.Now), services: s}, nil
 }
 
-// Run keeps up with files that change until ctx ends.
-func (i *Identities) Run(ctx context.Context) { i.licensed.run(ctx) }
+// Run keeps up with files that change, and with the provider of access tokens,
+// until ctx ends.
+func (i *Identities) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	running.Go(func() { i.licensed.run(ctx) })
+	running.Go(func() { i.services.run(ctx) })
+	running.Wait()
+}
 
 // Reload reads files now that Run would read soon. After an error what they
 // said before stays in force.
 func (i *Identities) Reload() error {
-	return i.licensed.reload()
+	return errors.Join(i.licensed.reload(), i.services.reload())
 }
 
 // Identify establishes who sent id. Its error is a *Refusal.
@@ -155,7 +187,7 @@ func (i *Identities) Identify(ctx context.Context, id *telemetrygatewayv1.Identi
 	case *telemetrygatewayv1.Identifier_UnlicensedInstance:
 		return i.unlicensed.identify(id.UnlicensedInstance, peer)
 	case *telemetrygatewayv1.Identifier_ManagedService:
-		return nil, identifyService(id.ManagedService)
+		return i.services.identify(ctx, id.ManagedService, peer)
 	default:
 		return nil, refuse(Unsupported, "this gateway does not know this kind of sender: the identifier has none of licensed_instance, unlicensed_instance and managed_service")
 	}

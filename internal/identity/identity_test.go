@@ -23,7 +23,7 @@ import (
 // later, or have expired a day before.
 var today = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
-var somewhere = Peer{netip.MustParseAddr("192.0.2.1")}
+var somewhere = Peer{Address: netip.MustParseAddr("192.0.2.1")}
 
 func licensedID(key, instanceID, externalURL string) *telemetrygatewayv1.Identifier {
 	return &telemetrygatewayv1.Identifier{Identifier: &telemetrygatewayv1.Identifier_LicensedInstance{
@@ -93,6 +93,9 @@ func TestEveryReasonIsProduced(t *testing.T) {
 	})
 	limited := newIdentities(t, Options{Unlicensed: UnlicensedOptions{Burst: 1}})
 	mustIdentify(t, limited, unlicensedID("site", ""), somewhere)
+	provider := newIntrospector(t)
+	services := provider.identities(t)
+	provider.Close()
 
 	produced := map[Reason]bool{}
 	for _, c := range []struct {
@@ -106,8 +109,14 @@ func TestEveryReasonIsProduced(t *testing.T) {
 		{ids, unlicensedID("site", "")},
 		{ids, serviceID("service")},
 		{limited, unlicensedID("site", "")},
+		{services, serviceID("service")},
+		{services, serviceID("pings")},
 	} {
-		_, err := c.ids.Identify(t.Context(), c.id, somewhere)
+		peer := somewhere
+		if c.id.GetManagedService().GetServiceId() == "pings" {
+			peer.Authorization = []string{"Bearer " + goodToken}
+		}
+		_, err := c.ids.Identify(t.Context(), c.id, peer)
 		var r *Refusal
 		if !errors.As(err, &r) {
 			t.Fatalf("error is %v, want a refusal", err)
@@ -171,7 +180,7 @@ func TestManagedService(t *testing.T) {
 		{"", Malformed, "service_id is empty"},
 		{"bad\nname", Malformed, "control character"},
 		{strings.Repeat("x", limits.SenderIDBytes+1), Malformed, "at most 128"},
-		{"telemetry-prod", Unsupported, "does not take events of managed services yet"},
+		{"telemetry-prod", Unsupported, "without -oauth-issuer and -oauth-introspection-url"},
 	} {
 		_, err := ids.Identify(t.Context(), serviceID(c.id), somewhere)
 		if r := wantRefusal(t, err, c.reason); !strings.Contains(r.Message, c.text) {
@@ -330,7 +339,7 @@ func FuzzIdentify(f *testing.F) {
 		peer.Address, _ = netip.AddrFromSlice(address)
 		s, err := ids.Identify(t.Context(), id, peer)
 		if err == nil {
-			if err = s.Recheck(); err == nil {
+			if err = s.Recheck(t.Context()); err == nil {
 				err = s.Admit(1)
 			}
 			if len(s.Scope) > limits.IdentityBytes || len(s.ID) > limits.SenderIDBytes || !utf8.ValidString(s.Scope+s.ID) {

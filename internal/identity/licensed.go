@@ -182,7 +182,7 @@ func (l *licensed) identify(id *telemetrygatewayv1.Identifier_LicensedInstanceId
 		Scope:         "license/" + url.PathEscape(name) + "/" + url.PathEscape(id.GetInstanceId()),
 		License:       lic,
 		LicenseStatus: status,
-		recheck: func() error {
+		recheck: func(context.Context) error {
 			if now := l.keys.Load(); now != keys { // it may be our key that was removed
 				if _, err := l.verify(key, now); err != nil {
 					return err

@@ -233,11 +233,11 @@ func TestExpiryDuringASession(t *testing.T) {
 		})
 		s := mustIdentify(t, ids, licensedID(vendor.issue(t, time.Hour), "site", ""), somewhere)
 		now = now.Add(time.Hour)
-		if err := s.Recheck(); err != nil {
+		if err := s.Recheck(t.Context()); err != nil {
 			t.Errorf("refused at its last moment: %v", err)
 		}
 		now = now.Add(time.Nanosecond)
-		if err := s.Recheck(); deny {
+		if err := s.Recheck(t.Context()); deny {
 			wantRefusal(t, err, Expired)
 		} else if err != nil {
 			t.Errorf("refused although expired licences are allowed: %v", err)

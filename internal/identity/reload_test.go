@@ -120,7 +120,7 @@ func TestRevocationIsReadAgain(t *testing.T) {
 			if got := r.sends(t, bad); got != want {
 				t.Errorf("%s: a new session is refused for %q, want %q", when, got, want)
 			}
-			if got := reasonOf(t, session.Recheck()); got != want {
+			if got := reasonOf(t, session.Recheck(t.Context())); got != want {
 				t.Errorf("%s: the session is refused for %q, want %q", when, got, want)
 			}
 			if got := r.sends(t, good); got != "" {
@@ -179,7 +179,7 @@ func TestPublicKeysAreReadAgain(t *testing.T) {
 			if got := r.sends(t, one); got != wantOne {
 				t.Errorf("%s: the first is refused for %q, want %q", when, got, wantOne)
 			}
-			if got := reasonOf(t, session.Recheck()); got != wantOne {
+			if got := reasonOf(t, session.Recheck(t.Context())); got != wantOne {
 				t.Errorf("%s: the first's session is refused for %q, want %q", when, got, wantOne)
 			}
 			if got := r.sends(t, two); got != wantTwo {
@@ -226,14 +226,14 @@ func TestReloadAtOnce(t *testing.T) {
 	if err := ids.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	wantRefusal(t, s.Recheck(), Revoked)
+	wantRefusal(t, s.Recheck(t.Context()), Revoked)
 	if err := os.Remove(revoked); err != nil {
 		t.Fatal(err)
 	}
 	if err := ids.Reload(); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("error is %v, want one about the file that is gone", err)
 	}
-	wantRefusal(t, s.Recheck(), Revoked)
+	wantRefusal(t, s.Recheck(t.Context()), Revoked)
 	if err := newIdentities(t, Options{}).Reload(); err != nil {
 		t.Errorf("without files: %v", err)
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/telemetrygateway/telemetry/internal/limits"
 )
 
-func peer(address string) Peer { return Peer{netip.MustParseAddr(address)} }
+func peer(address string) Peer { return Peer{Address: netip.MustParseAddr(address)} }
 
 // A clock that only moves when told.
 type clock struct{ now time.Time }
@@ -35,7 +35,7 @@ func TestUnlicensed(t *testing.T) {
 	if s.Kind != UnlicensedInstance || s.ID != "site" || s.License != nil || s.LicenseStatus != "" {
 		t.Errorf("is %+v", s)
 	}
-	if err := s.Recheck(); err != nil {
+	if err := s.Recheck(t.Context()); err != nil {
 		t.Errorf("refused later: %v", err)
 	}
 	_, err := ids.Identify(t.Context(), unlicensedID("", ""), somewhere)
