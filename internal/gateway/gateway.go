@@ -76,7 +76,9 @@ type Gateway struct {
 	// arenas are large buffers that no session needs now.
 	arenas sync.Pool
 
-	stopped chan struct{} // closed by Stop
+	// serving ends with Stop.
+	serving context.Context
+	ended   context.CancelFunc
 
 	mu       sync.Mutex
 	calls    map[*call]struct{}
@@ -102,8 +104,9 @@ func New(o Options) *Gateway {
 	}
 	used := func(delta int64) { o.Metrics.InFlightBytes.Add(float64(delta)) }
 	procs := int64(runtime.GOMAXPROCS(0))
+	serving, ended := context.WithCancel(context.Background())
 	return &Gateway{
-		o: o, budget: newBudget(o.InFlightBytes, used), calls: make(map[*call]struct{}), stopped: make(chan struct{}),
+		o: o, budget: newBudget(o.InFlightBytes, used), calls: make(map[*call]struct{}), serving: serving, ended: ended,
 		newcomers:         perNetwork{max: limits.NewcomersPerNetwork},
 		unlicensedStreams: semaphore.NewWeighted(limits.Calls / limits.UnlicensedShare),
 		encoders:          semaphore.NewWeighted(procs),
@@ -215,10 +218,8 @@ func (g *Gateway) end(c *call) {
 func (g *Gateway) Stop() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.stopping {
-		close(g.stopped)
-	}
 	g.stopping = true
+	g.ended()
 	for c := range g.calls {
 		c.stop()
 	}
@@ -241,7 +242,10 @@ func (g *Gateway) newSession(ctx context.Context, metadata []byte, remote string
 		return nil, invalid("metadata.request_id has %d bytes; at most %d are allowed", len(md.GetRequestId()), limits.RequestIDBytes)
 	}
 	address := g.address(remote, header)
-	sender, err := g.o.Identities.Identify(ctx, md.GetIdentifier(), identity.Peer{Address: address})
+	peer := identity.Peer{Address: address, Authorization: header.Values("Authorization")}
+	proving, cancel := g.whileServing(ctx)
+	defer cancel()
+	sender, err := g.o.Identities.Identify(proving, md.GetIdentifier(), peer)
 	if err != nil {
 		g.o.Log.Log(ctx, levelOf(err), "sender refused", "request_id", md.GetRequestId(), "address", address, "error", err)
 		return nil, g.refused(err)
@@ -254,6 +258,25 @@ func (g *Gateway) newSession(ctx context.Context, metadata []byte, remote string
 		g: g, sender: sender, encoder: encoder,
 		log: g.o.Log.With("request_id", md.GetRequestId(), "source", sender.Kind, "sender", sender.ID),
 	}, nil
+}
+
+// recheck says whether what the sender proved still holds.
+func (s *session) recheck(ctx context.Context) error {
+	proving, cancel := s.g.whileServing(ctx)
+	defer cancel()
+	if err := s.sender.Recheck(proving); err != nil {
+		return s.g.refused(err)
+	}
+	return nil
+}
+
+// whileServing returns a context that ends with ctx, or once the gateway has
+// been told to stop. To prove who sends can mean to wait for somebody else's
+// server, and a gateway that stops waits for nobody but its topics.
+func (g *Gateway) whileServing(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	forget := context.AfterFunc(g.serving, cancel)
+	return ctx, func() { forget(); cancel() }
 }
 
 func decodeMetadata(wire []byte) (*telemetrygatewayv1.RecordEventsRequestMetadata, error) {

@@ -28,6 +28,7 @@ import (
 const (
 	streamPath = telemetrygatewayv1connect.TelemetryGatewayServiceRecordEventsProcedure
 	batchPath  = telemetrygatewayv1connect.TelemetryGatewayServiceRecordEventBatchProcedure
+	eventPath  = telemetrygatewayv1connect.TelemetryGatewayServiceRecordEventProcedure
 )
 
 // withGateway runs f with a gateway whose connections live in memory, so that

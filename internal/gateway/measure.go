@@ -110,10 +110,11 @@ func (g *Gateway) streamEnded(s *session, err error) {
 }
 
 // levelOf is how much attention a refusal needs. A flood of those who come too
-// often must not fill the log.
+// often must not fill the log, nor must everybody who comes while a provider is
+// away, which is logged where it is noticed.
 func levelOf(err error) slog.Level {
 	var r *identity.Refusal
-	if errors.As(err, &r) && r.Reason == identity.RateLimited {
+	if errors.As(err, &r) && (r.Reason == identity.RateLimited || r.Reason == identity.Unavailable) {
 		return slog.LevelDebug
 	}
 	return slog.LevelWarn
@@ -123,6 +124,9 @@ func levelOf(err error) slog.Level {
 func (g *Gateway) refused(err error) error {
 	var r *identity.Refusal
 	if errors.As(err, &r) {
+		if r.Reason == identity.Unavailable && g.serving.Err() != nil {
+			return errStopping // which is why nobody waited for the proof
+		}
 		g.o.Metrics.IdentificationFailures.Add(1, string(r.Reason))
 	}
 	return refused(err)

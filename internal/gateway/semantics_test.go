@@ -6,7 +6,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -19,7 +18,6 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	pb "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
-	"github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1/telemetrygatewayv1connect"
 	"github.com/telemetrygateway/telemetry/internal/identity"
 	"github.com/telemetrygateway/telemetry/internal/limits"
 	"github.com/telemetrygateway/telemetry/internal/topic"
@@ -88,7 +86,7 @@ func TestStreamSemantics(t *testing.T) {
 		{name: "licensed", send: []*pb.RecordEventsRequest{metadataMessage(s.licensedMetadata()), eventsMessage(event("a"))}, succeeded: [][]string{{"a"}}},
 		{name: "unlicensed without instance ID", send: []*pb.RecordEventsRequest{metadataMessage(unlicensedMetadata(""))}, code: connect.CodeInvalidArgument, text: "instance_id is empty"},
 		{name: "managed service without service ID", send: []*pb.RecordEventsRequest{metadataMessage(managedMetadata(""))}, code: connect.CodeInvalidArgument, text: "service_id is empty"},
-		{name: "managed service", send: []*pb.RecordEventsRequest{metadataMessage(managedMetadata("svc"))}, code: connect.CodeUnimplemented, text: "managed services"},
+		{name: "managed service", send: []*pb.RecordEventsRequest{metadataMessage(managedMetadata("svc"))}, code: connect.CodeUnimplemented, text: "-oauth-issuer"},
 		{name: "no identifier", send: []*pb.RecordEventsRequest{metadataMessage(&pb.RecordEventsRequestMetadata{RequestId: "x"})}, code: connect.CodeInvalidArgument, text: "no identifier"},
 		{name: "empty identifier", send: []*pb.RecordEventsRequest{metadataMessage(&pb.RecordEventsRequestMetadata{Identifier: &pb.Identifier{}})}, code: connect.CodeUnimplemented},
 		{name: "request ID too long", send: []*pb.RecordEventsRequest{metadataMessage(&pb.RecordEventsRequestMetadata{RequestId: strings.Repeat("x", limits.RequestIDBytes+1), Identifier: unlicensedMetadata("a").Identifier})}, code: connect.CodeInvalidArgument, text: "request_id"},
@@ -130,41 +128,6 @@ func large(id string, bytes int) *pb.Event {
 	return e
 }
 
-// TestUnaryEvent has a row for each thing that can become of RecordEvent.
-// Tokens of managed services cannot be verified yet, so that rows that need a
-// proven service are those of recordOne.
-func TestUnaryEvent(t *testing.T) {
-	s := start(t)
-	client := s.connect(t, connect.WithGRPC())
-	misspelt := telemetrygatewayv1connect.NewTelemeteryGatewayServiceClient(h2c(t), s.url(), connect.WithGRPC())
-	for _, row := range []struct {
-		name string
-		req  *pb.RecordEventRequest
-		code connect.Code
-		text string
-	}{
-		{"no event", &pb.RecordEventRequest{Metadata: managedMetadata("svc")}, connect.CodeInvalidArgument, "no event"},
-		{"licensed instance", &pb.RecordEventRequest{Metadata: s.licensedMetadata(), Event: event("a")}, connect.CodeUnimplemented, "RecordEventBatch"},
-		{"unlicensed instance", &pb.RecordEventRequest{Metadata: unlicensedMetadata("a"), Event: event("a")}, connect.CodeUnimplemented, "RecordEventBatch"},
-		{"no metadata", &pb.RecordEventRequest{Event: event("a")}, connect.CodeInvalidArgument, "no metadata"},
-		{"no identifier", &pb.RecordEventRequest{Metadata: &pb.RecordEventsRequestMetadata{}, Event: event("a")}, connect.CodeInvalidArgument, "no identifier"},
-		{"empty identifier", &pb.RecordEventRequest{Metadata: &pb.RecordEventsRequestMetadata{Identifier: &pb.Identifier{}}, Event: event("a")}, connect.CodeUnimplemented, ""},
-		{"empty service ID", &pb.RecordEventRequest{Metadata: managedMetadata(""), Event: event("a")}, connect.CodeInvalidArgument, "service_id is empty"},
-		{"managed service", &pb.RecordEventRequest{Metadata: managedMetadata("svc"), Event: event("a")}, connect.CodeUnimplemented, "does not take events of managed services yet"},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			_, err := client.RecordEvent(t.Context(), connect.NewRequest(row.req))
-			if code := codeOfError(err); code != row.code || !strings.Contains(err.Error(), row.text) {
-				t.Errorf("%v, want %v with %q", err, row.code, row.text)
-			}
-			if _, same := misspelt.RecordEvent(t.Context(), connect.NewRequest(row.req)); same == nil || same.Error() != err.Error() {
-				t.Errorf("under the misspelt name: %v, want %v", same, err)
-			}
-		})
-	}
-	messages(t, s.topic, 0)
-}
-
 // failingTopic answers Publish with an error for each message, to stand for a
 // topic whose technology fails.
 type failingTopic struct {
@@ -185,66 +148,6 @@ type hook struct {
 func (h hook) Publish(ctx context.Context, ms []topic.Message) []error {
 	h.before()
 	return h.Topic.Publish(ctx, ms)
-}
-
-// TestRecordOne has the outcomes of a single event of a sender that is known.
-func TestRecordOne(t *testing.T) {
-	rejected := failingTopic{err: topic.ErrRejected}
-	down := failingTopic{err: errors.New("down")}
-	for _, row := range []struct {
-		name    string
-		event   *pb.Event
-		topic   topic.Topic
-		dead    topic.Topic
-		cancel  bool // the call ends while it waits for the topic
-		code    connect.Code
-		outcome pb.EventVerdict_Outcome
-		reason  string
-	}{
-		{name: "published", event: event("a"), outcome: accepted},
-		{name: "breaks a rule", event: &pb.Event{Id: "a"}, code: connect.CodeInvalidArgument, outcome: deadLettered, reason: limits.ReasonFeatureInvalid},
-		{name: "too large", event: large("a", limits.MessageBytes), outcome: deadLettered, reason: limits.ReasonTooLarge},
-		{name: "topic down", event: event("a"), topic: down, code: connect.CodeUnavailable, outcome: failed, reason: limits.ReasonTopicUnavailable},
-		{name: "topic refuses for good", event: event("a"), topic: rejected, outcome: deadLettered, reason: limits.ReasonTopicRejected},
-		{name: "dead letters down", event: &pb.Event{Id: "a"}, dead: down, code: connect.CodeUnavailable, outcome: failed, reason: limits.ReasonDeadLetterUnavailable},
-		{name: "cancelled", event: event("a"), topic: down, cancel: true, code: connect.CodeCanceled, outcome: failed, reason: limits.ReasonCanceled},
-		{name: "dead letter cancelled", event: &pb.Event{Id: "a"}, dead: down, cancel: true, code: connect.CodeCanceled, outcome: failed, reason: limits.ReasonCanceled},
-		{name: "topic too slow for itself", event: event("a"), topic: failingTopic{err: fmt.Errorf("locked: %w", context.DeadlineExceeded)}, code: connect.CodeUnavailable, outcome: failed, reason: limits.ReasonTopicUnavailable},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			s := start(t, func(o *Options, _ *identity.Options, _ *ServeOptions) {
-				if row.topic != nil {
-					o.Topic = row.topic
-				}
-				if row.dead != nil {
-					o.DeadLetters = row.dead
-				}
-				if row.cancel {
-					o.Topic, o.DeadLetters = hook{o.Topic, cancel}, hook{o.DeadLetters, cancel}
-				}
-			})
-			session, err := s.newSession(t.Context(), marshal(t, unlicensedMetadata("site")), "127.0.0.1:1", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			a := session.record(ctx, [][]byte{marshal(t, row.event)}, 0)
-			v := a.verdicts[0]
-			if v.outcome != row.outcome || v.reason != row.reason {
-				t.Errorf("verdict %v %q, want %v %q", v.outcome, v.reason, row.outcome, row.reason)
-			}
-			if v.field != "" && row.outcome == failed {
-				t.Errorf("failed because of the field %q", v.field)
-			}
-			if (a.retryAfter > 0) != (row.outcome == failed) {
-				t.Errorf("retry after %v with outcome %v", a.retryAfter, row.outcome)
-			}
-			if code := codeOfError(v.unaryError(a.retryAfter)); code != row.code {
-				t.Errorf("code %v, want %v", code, row.code)
-			}
-		})
-	}
 }
 
 // batchesTopic notes how large the batches are that it is given.

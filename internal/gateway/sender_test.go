@@ -73,22 +73,20 @@ func TestPublishedSender(t *testing.T) {
 			}
 		})
 	}
-	service := payloadSender(&identity.Sender{Kind: identity.ManagedService, ID: "pings", Scope: "service/pings"})
-	if service.Source != "pings" || service.ID != "pings" || service.Trust != "service" || service.License != nil {
-		t.Errorf("a managed service is %+v", service)
-	}
 }
 
 // TestRefusals has the code for each reason not to let a sender in.
 func TestRefusals(t *testing.T) {
 	want := map[identity.Reason]connect.Code{
-		identity.Malformed:    connect.CodeInvalidArgument,
-		identity.BadSignature: connect.CodeInvalidArgument,
-		identity.Expired:      connect.CodePermissionDenied,
-		identity.Revoked:      connect.CodePermissionDenied,
-		identity.NotAllowed:   connect.CodePermissionDenied,
-		identity.RateLimited:  connect.CodeResourceExhausted,
-		identity.Unsupported:  connect.CodeUnimplemented,
+		identity.Malformed:       connect.CodeInvalidArgument,
+		identity.BadSignature:    connect.CodeInvalidArgument,
+		identity.Expired:         connect.CodePermissionDenied,
+		identity.Revoked:         connect.CodePermissionDenied,
+		identity.NotAllowed:      connect.CodePermissionDenied,
+		identity.RateLimited:     connect.CodeResourceExhausted,
+		identity.Unsupported:     connect.CodeUnimplemented,
+		identity.Unauthenticated: connect.CodeUnauthenticated,
+		identity.Unavailable:     connect.CodeUnavailable,
 	}
 	for _, reason := range identity.Reasons() {
 		err := refused(&identity.Refusal{Reason: reason, Message: "why"})

@@ -64,8 +64,8 @@ func (g *Gateway) recordEvents(ctx context.Context, stream *connect.BidiStream[s
 				if s == nil {
 					return invalid("events before metadata: the first message of a stream must be its metadata")
 				}
-				if err := s.sender.Recheck(); err != nil {
-					return g.refused(err)
+				if err := s.recheck(ctx); err != nil {
+					return err
 				}
 				size := len(frame.wire)
 				a := s.record(ctx, req.events, size)
@@ -111,7 +111,7 @@ func (s *session) holdBack(ctx context.Context, size int) {
 	select {
 	case <-time.After(wait):
 	case <-ctx.Done():
-	case <-s.g.stopped:
+	case <-s.g.serving.Done():
 	}
 }
 

@@ -131,7 +131,7 @@ func Catalog() []Metric {
 		{
 			Name: "telemetry_gateway_identification_failures_total", Kind: KindCounter, Unit: "calls",
 			Help:   "Calls refused because the sender could not be identified.",
-			Labels: []Label{{Name: "reason", Values: []string{"malformed", "bad_signature", "expired", "revoked", "not_allowed", "rate_limited", "unsupported"}}},
+			Labels: []Label{{Name: "reason", Values: []string{"malformed", "bad_signature", "expired", "revoked", "not_allowed", "rate_limited", "unsupported", "unauthenticated", "unavailable"}}},
 			Panel:  "Senders refused",
 			Alert: Alert{
 				Name: "LicensesRefused", For: "15m",
@@ -247,6 +247,45 @@ func Catalog() []Metric {
 			},
 		},
 
+		// Access tokens of managed services.
+		{
+			Name: "telemetry_gateway_token_checks_total", Kind: KindCounter, Unit: "checks",
+			Help:   "Steps of checking access tokens: looking for the answer kept from before, the token's signature, and asking the provider. Refused tokens are genuine and for somebody else; limited ones were not checked because too many unknown ones came.",
+			Labels: []Label{tokenMethod(), {Name: "result", Values: []string{"active", "inactive", "refused", "unavailable", "limited"}}},
+			Panel:  "Access tokens checked",
+			Alert: Alert{
+				Name: "TokensCannotBeChecked", For: "5m",
+				Expr: `sum(increase(telemetry_gateway_token_checks_total{result="unavailable"}[5m])) > 0 and sum(increase(telemetry_gateway_identification_failures_total{reason="unavailable"}[5m])) > 0`,
+				Help: "The OAuth provider cannot be asked, or does not answer as it should: the log says what it did. Managed services keep their events and send again; nobody is let in unproven. Instances are not affected.",
+			},
+		},
+		{
+			Name: "telemetry_gateway_token_check_seconds", Kind: KindHistogram, Unit: "seconds",
+			Help:    "Time that the OAuth provider took to say whether a token is active, or to fail.",
+			Buckets: durationBuckets(),
+			Panel:   "Time to check an access token",
+		},
+		{
+			Name: "telemetry_gateway_services_file_entries", Kind: KindGauge, Unit: "entries",
+			Help:  "Clients that may send as a managed service, as the services file has them.",
+			Panel: "Services file",
+		},
+		{
+			Name: "telemetry_gateway_services_file_loaded_timestamp_seconds", Kind: KindGauge, Unit: "seconds",
+			Help:  "When the file was last read with success, as Unix time; 0 if there is none.",
+			Panel: "Services file",
+		},
+		{
+			Name: "telemetry_gateway_services_file_errors_total", Kind: KindCounter, Unit: "errors",
+			Help:  "Failures to read the file again. What was read before stays in force.",
+			Panel: "Services file",
+			Alert: Alert{
+				Name: "ServicesFileUnreadable", For: "0m",
+				Expr: "increase(telemetry_gateway_services_file_errors_total[10m]) > 0",
+				Help: "The services file was changed into one that cannot be read. The content from before is in force; new services are refused and removed ones are not. The log says what is wrong with it.",
+			},
+		},
+
 		{
 			Name: "telemetry_gateway_build_info", Kind: KindGauge, Unit: "none",
 			Help:   "Always 1; the labels say what the binary was built from.",
@@ -277,6 +316,11 @@ func boolean(name string) Label { return Label{Name: name, Values: []string{"tru
 func topic() Label { return Label{Name: "topic", Values: []string{"events", "deadletter"}} }
 
 func file() Label { return Label{Name: "file", Values: []string{"keys", "revoked"}} }
+
+// tokenMethod is what decided whether an access token holds.
+func tokenMethod() Label {
+	return Label{Name: "method", Values: []string{"cache", "signature", "introspection"}}
+}
 
 // codes are the status codes as Connect spells them, and ok.
 func codes() []string {

@@ -55,6 +55,11 @@ func touched(t *testing.T) *observe.Metrics {
 	m.LicenseFileEntries.Set(1, "keys")
 	m.LicenseFileLoaded.Set(1, "keys")
 	m.LicenseFileErrors.Add(1, "keys")
+	m.TokenChecks.Add(1, "introspection", "active")
+	m.TokenCheckDuration.Observe(1)
+	m.ServicesFileEntries.Set(1)
+	m.ServicesFileLoaded.Set(1)
+	m.ServicesFileErrors.Add(1)
 	m.Topic("events", func(context.Context) (observe.TopicStats, error) {
 		return observe.TopicStats{Messages: 3, Bytes: 300, Oldest: time.Now().Add(-time.Hour), ExpiredUnread: 7}, nil
 	})
@@ -271,7 +276,7 @@ func document(b *strings.Builder, catalog []observe.Metric) {
 	for _, row := range catalog {
 		for _, l := range row.Labels {
 			key := "`" + l.Name + "`"
-			if l.Name == "reason" {
+			if values, ok := labels[key]; l.Name == "reason" || ok && !slices.Equal(values, l.Values) {
 				key += " of `" + row.Name + "`"
 			}
 			labels[key] = l.Values

@@ -12,9 +12,9 @@ import (
 	"github.com/telemetrygateway/telemetry/internal/limits"
 )
 
-// Metrics are the gateway's. It has one field for each row of the catalog that is counted as things
-// happen; the catalog says what each means. Values of labels are given in the
-// catalog's order.
+// Metrics are the gateway's. It has one field for each row of the catalog that
+// is counted as things happen; the catalog says what each means. Values of
+// labels are given in the catalog's order.
 type Metrics struct {
 	*registry
 
@@ -35,6 +35,11 @@ type Metrics struct {
 	LicenseFileEntries     Gauge     // {file}
 	LicenseFileLoaded      Gauge     // {file}
 	LicenseFileErrors      Counter   // {file}
+	TokenChecks            Counter   // {method, result}
+	TokenCheckDuration     Histogram // {}
+	ServicesFileEntries    Gauge     // {}
+	ServicesFileLoaded     Gauge     // {}
+	ServicesFileErrors     Counter   // {}
 
 	topics *topics
 }
@@ -60,6 +65,11 @@ func NewMetrics(version, commit string) *Metrics {
 	m.LicenseFileEntries = m.gauge("telemetry_gateway_license_file_entries")
 	m.LicenseFileLoaded = m.gauge("telemetry_gateway_license_file_loaded_timestamp_seconds")
 	m.LicenseFileErrors = m.counter("telemetry_gateway_license_file_errors_total")
+	m.TokenChecks = m.counter("telemetry_gateway_token_checks_total")
+	m.TokenCheckDuration = m.histogram("telemetry_gateway_token_check_seconds")
+	m.ServicesFileEntries = m.gauge("telemetry_gateway_services_file_entries")
+	m.ServicesFileLoaded = m.gauge("telemetry_gateway_services_file_loaded_timestamp_seconds")
+	m.ServicesFileErrors = m.counter("telemetry_gateway_services_file_errors_total")
 	m.gauge("telemetry_gateway_build_info").Set(1, version, commit)
 
 	m.topics = &topics{
