@@ -99,7 +99,7 @@ func (q *query) list(ctx context.Context, s queue.State, a pageArgs) (*connectio
 			entries[i].Field = &item.Field
 		}
 	}
-	return connect(entries, page.Total, page.Next), nil
+	return connectionOf(entries, page.Total, page.Next), nil
 }
 
 func (q *query) LoggedEvents(ctx context.Context, a struct {
@@ -127,7 +127,7 @@ func (q *query) LoggedEvents(ctx context.Context, a struct {
 	for i, item := range page.Items {
 		entries[i] = entry{ID: graphql.ID(item.ID), Timestamp: dateTime{Time: item.Timestamp}, Payload: jsonValue{item.Event}}
 	}
-	return connect(entries, page.Total, page.Next), nil
+	return connectionOf(entries, page.Total, page.Next), nil
 }
 
 func deref(s *string) string {
@@ -137,7 +137,7 @@ func deref(s *string) string {
 	return *s
 }
 
-func connect(entries []entry, total int64, next string) *connection {
+func connectionOf(entries []entry, total int64, next string) *connection {
 	c := &connection{Nodes: entries, TotalCount: int32(min(total, math.MaxInt32))}
 	if next != "" {
 		c.PageInfo = pageInfo{HasNextPage: true, EndCursor: &next}

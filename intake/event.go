@@ -4,15 +4,8 @@
 package intake
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
-	"fmt"
-
-	"github.com/google/uuid"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/telemetrygateway/telemetry"
 	telemetrygatewayv1 "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
 	"github.com/telemetrygateway/telemetry/internal/limits"
 )
@@ -20,6 +13,12 @@ import (
 // reasonMetadata is the one reason that events have only here: everywhere else
 // metadata are numbers by their type.
 const reasonMetadata = "metadata_not_number"
+
+// What is wrong with fields that are not even of their type.
+const (
+	notTime   = "is not a time as in RFC 3339"
+	notNumber = "holds a value that is not a number"
+)
 
 // The inputs of the schema.
 type (
@@ -75,7 +74,7 @@ func (in *eventInput) event() (*telemetrygatewayv1.Event, *limits.Violation) {
 	}
 	if t := in.Timestamp; t != nil {
 		if t.invalid {
-			return nil, &limits.Violation{Reason: limits.ReasonTimestampInvalid, Field: "timestamp", Message: "is not a time as in RFC 3339"}
+			return nil, &limits.Violation{Reason: limits.ReasonTimestampInvalid, Field: "timestamp", Message: notTime}
 		}
 		e.Timestamp = timestamppb.New(t.Time)
 	}
@@ -85,7 +84,7 @@ func (in *eventInput) event() (*telemetrygatewayv1.Event, *limits.Violation) {
 		for _, m := range *p.Metadata {
 			n, ok := numeric(m.Value.value)
 			if !ok {
-				return nil, &limits.Violation{Reason: reasonMetadata, Field: "parameters.metadata", Message: "holds a value that is not a number"}
+				return nil, &limits.Violation{Reason: reasonMetadata, Field: "parameters.metadata", Message: notNumber}
 			}
 			e.Parameters.Metadata[m.Key] = n
 		}
@@ -116,31 +115,4 @@ func (in *eventInput) event() (*telemetrygatewayv1.Event, *limits.Violation) {
 		}
 	}
 	return e, nil
-}
-
-// derivedID returns the ID of an event that the actor sent under an idempotency
-// key: the same one when it is sent again. The actor is part of it, so that
-// nobody can suppress an event of someone else's by guessing the key. So is the
-// event itself, because a client that uses a key twice by mistake must not lose
-// what it sent the second time.
-func derivedID(a telemetry.Actor, key string, index int, e *telemetrygatewayv1.Event) (string, error) {
-	content, err := proto.MarshalOptions{Deterministic: true}.Marshal(e)
-	if err != nil {
-		return "", fmt.Errorf("derive event ID: %w", err)
-	}
-	h := sha256.New()
-	for _, number := range []uint64{uint64(a.UserID), uint64(index)} {
-		h.Write(binary.BigEndian.AppendUint64(nil, number))
-	}
-	// Each text comes after its length, so that no two lists of them look the same.
-	for _, text := range []string{a.AnonymousUserID, a.ExternalID, key} {
-		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(text))))
-		h.Write([]byte(text))
-	}
-	h.Write(content)
-	var id uuid.UUID
-	copy(id[:], h.Sum(nil))
-	id[6] = id[6]&0x0f | 0x80 // version 8
-	id[8] = id[8]&0x3f | 0x80 // variant of RFC 9562
-	return id.String(), nil
 }

@@ -32,3 +32,17 @@ func ExampleGraphQL() {
 		door.ServeHTTP(w, r.WithContext(telemetry.WithActor(r.Context(), telemetry.Actor{UserID: id})))
 	}))
 }
+
+// The backend of a web app takes what its pages record. Where the events go from
+// there is the recorder's affair.
+func ExampleConnect() {
+	var (
+		events   telemetry.Store // such as a buffer, or a queue
+		recorder = telemetry.New(telemetry.Options{ServerVersion: "1.2.3"}, events)
+		userOf   func(*http.Request) telemetry.Actor // the application's own
+	)
+	path, door := intake.Connect(recorder, intake.Options{})
+	http.Handle(path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		door.ServeHTTP(w, r.WithContext(telemetry.WithActor(r.Context(), userOf(r))))
+	}))
+}

@@ -130,6 +130,7 @@ func TestHTTP(t *testing.T) {
 		{"compressed", func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }, 415},
 		{"long idempotency key", func(r *http.Request) { r.Header.Set("Idempotency-Key", strings.Repeat("k", 129)) }, 400},
 		{"length beyond the limit", func(r *http.Request) { r.ContentLength = 1<<20 + 1 }, 413},
+		{"no end", func(r *http.Request) { r.Body, r.ContentLength = &endless{limit: 2 << 20}, -1 }, 413},
 		{"cut off", func(r *http.Request) { r.Body = http.NoBody }, 400},
 
 		{"longest idempotency key", func(r *http.Request) { r.Header.Set("Idempotency-Key", strings.Repeat("k", 128)) }, 200},
@@ -158,6 +159,22 @@ func TestHTTP(t *testing.T) {
 		})
 	}
 }
+
+// endless is a body without an end. Whoever reads more than limit of it is at
+// fault.
+type endless struct{ limit int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.limit -= len(p); e.limit < 0 {
+		panic("too much of the request is read")
+	}
+	for i := range p {
+		p[i] = ' '
+	}
+	return len(p), nil
+}
+
+func (*endless) Close() error { return nil }
 
 // TestLiteralUTF8 sends invalid UTF-8 where JSON cannot: in a literal's escape.
 func TestLiteralUTF8(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,12 +45,32 @@ func open(t testing.TB, o intake.Options) *door {
 
 // openOn opens a door whose events go to a store.
 func openOn(store telemetry.Store, o intake.Options) *door {
+	return newDoor(store, o, intake.GraphQL)
+}
+
+// openConnect opens a door for Connect.
+func openConnect(t testing.TB, o intake.Options) *door {
+	_, events := telemetrytest.New(t)
+	return newDoor(events, o, func(r *telemetry.Recorder, o intake.Options) http.Handler {
+		path, handler := intake.Connect(r, o)
+		mux := http.NewServeMux()
+		mux.Handle(path, handler)
+		return mux
+	})
+}
+
+func newDoor(store telemetry.Store, o intake.Options, open func(*telemetry.Recorder, intake.Options) http.Handler) *door {
 	d := &door{log: &strings.Builder{}}
 	d.events, _ = store.(*telemetrytest.Events)
 	o.Logger = slog.New(slog.NewTextHandler(d.log, nil))
-	o.OnRequest = func(_ context.Context, r intake.Request) { d.requests = append(d.requests, r) }
+	var mu sync.Mutex
+	o.OnRequest = func(_ context.Context, r intake.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		d.requests = append(d.requests, r)
+	}
 	r := telemetry.New(telemetry.Options{ServerVersion: "1.2.3", Now: func() time.Time { return now }}, store)
-	d.Handler = intake.GraphQL(r, o)
+	d.Handler = open(r, o)
 	return d
 }
 

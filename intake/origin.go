@@ -13,8 +13,10 @@ import (
 // What web pages of other origins may send, and for how long browsers remember
 // that: most of them for two hours at most.
 const (
-	corsHeaders = "authorization, content-type, idempotency-key, traceparent, tracestate, x-requested-with, " +
-		"x-sourcegraph-actor-anonymous-uid, x-sourcegraph-client, x-sourcegraph-interaction-id, x-sourcegraph-should-trace"
+	corsHeaders = "authorization, connect-protocol-version, connect-timeout-ms, content-encoding, content-type, " +
+		"grpc-timeout, idempotency-key, traceparent, tracestate, x-grpc-web, x-requested-with, " +
+		"x-sourcegraph-actor-anonymous-uid, x-sourcegraph-client, x-sourcegraph-interaction-id, x-sourcegraph-should-trace, " +
+		"x-user-agent"
 	corsMaxAge = "7200"
 )
 
@@ -80,13 +82,8 @@ func (o origins) allow(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// preflight answers a browser that asks what a page may send.
-func (o origins) preflight(w http.ResponseWriter, r *http.Request) {
-	if !o[r.Header.Get("Origin")] {
-		status, response := foreign.answer()
-		write(w, status, response)
-		return
-	}
+// preflight answers a browser that asks what a page of a listed origin may send.
+func preflight(w http.ResponseWriter) {
 	w.Header().Set("Access-Control-Allow-Methods", http.MethodPost)
 	w.Header().Set("Access-Control-Allow-Headers", corsHeaders)
 	w.Header().Set("Access-Control-Max-Age", corsMaxAge)

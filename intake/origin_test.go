@@ -61,16 +61,25 @@ func TestOrigins(t *testing.T) {
 		{"other extension", "chrome-extension://aaaabbbbccccddddeeeeffffgggghhhh", "none", false, false},
 		{"wildcard", "*", "cross-site", false, false},
 	} {
-		for _, contentType := range []string{"application/json", "text/plain", ""} {
-			t.Run(row.name+" "+contentType, func(t *testing.T) {
-				d := open(t, intake.Options{AllowedOrigins: []string{page, port, extension, firefox}})
-				r := httptest.NewRequest(http.MethodPost, "/.api/graphql", strings.NewReader(body(`[`+simple+`]`)))
+		for _, sent := range []struct {
+			path, contentType, body string
+			open                    func(testing.TB, intake.Options) *door
+		}{
+			{"/.api/graphql", "application/json", body(`[` + simple + `]`), open},
+			{"/.api/graphql", "text/plain", body(`[` + simple + `]`), open},
+			{"/.api/graphql", "", body(`[` + simple + `]`), open},
+			{procedure, "application/json", one, openConnect},
+			{procedure, "application/proto", binary(t, one), openConnect},
+		} {
+			t.Run(row.name+" "+sent.path+" "+sent.contentType, func(t *testing.T) {
+				d := sent.open(t, intake.Options{AllowedOrigins: []string{page, port, extension, firefox}})
+				r := httptest.NewRequest(http.MethodPost, sent.path, strings.NewReader(sent.body))
 				set := func(r *http.Request, key, value string) {
 					if value != "" {
 						r.Header.Set(key, value)
 					}
 				}
-				set(r, "Content-Type", contentType)
+				set(r, "Content-Type", sent.contentType)
 				set(r, "Origin", row.origin)
 				set(r, "Sec-Fetch-Site", row.site)
 				got := d.do(t, r)
@@ -83,7 +92,7 @@ func TestOrigins(t *testing.T) {
 				}
 				checkCORS(t, got, row.origin, row.shared)
 
-				preflight := httptest.NewRequest(http.MethodOptions, "/.api/graphql", nil)
+				preflight := httptest.NewRequest(http.MethodOptions, sent.path, nil)
 				set(preflight, "Origin", row.origin)
 				set(preflight, "Access-Control-Request-Method", "POST")
 				set(preflight, "Access-Control-Request-Headers", "content-type")
@@ -95,7 +104,7 @@ func TestOrigins(t *testing.T) {
 				if got.Status != status || (got.Header.Get("Access-Control-Max-Age") != "") != row.shared || (got.Header.Get("Access-Control-Allow-Methods") == "POST") != row.shared {
 					t.Errorf("preflight: %d %v", got.Status, got.Header)
 				}
-				for _, h := range []string{"content-type", "authorization", "x-requested-with", "x-sourcegraph-interaction-id", "x-sourcegraph-client", "x-sourcegraph-actor-anonymous-uid", "x-sourcegraph-should-trace", "idempotency-key", "traceparent"} {
+				for _, h := range []string{"content-type", "authorization", "x-requested-with", "x-sourcegraph-interaction-id", "x-sourcegraph-client", "x-sourcegraph-actor-anonymous-uid", "x-sourcegraph-should-trace", "idempotency-key", "traceparent", "connect-protocol-version", "connect-timeout-ms", "x-grpc-web", "x-user-agent", "grpc-timeout", "content-encoding"} {
 					if allowed := got.Header.Get("Access-Control-Allow-Headers"); strings.Contains(allowed, h) != row.shared {
 						t.Errorf("preflight allows %q", allowed)
 					}
@@ -114,6 +123,39 @@ func checkCORS(t *testing.T, got *response, origin string, shared bool) {
 	}
 	if got.Header.Get("Access-Control-Allow-Origin") != want || got.Header.Get("Access-Control-Allow-Credentials") != credentials || got.Header.Get("Vary") != "Origin" {
 		t.Errorf("headers %v", got.Header)
+	}
+}
+
+// TestForeignTypes refuses pages of other origins whatever type they say that
+// they send, and in the words of every protocol.
+func TestForeignTypes(t *testing.T) {
+	for contentType, want := range map[string]struct {
+		status int
+		grpc   string // status of gRPC-Web, in a header that pages may read
+	}{
+		"":                                  {403, ""},
+		"text/plain":                        {403, ""},
+		"application/x-www-form-urlencoded": {403, ""},
+		"multipart/form-data; boundary=x":   {403, ""},
+		"application/json":                  {403, ""},
+		"application/proto":                 {403, ""},
+		"application/connect+json":          {200, ""},
+		"application/grpc-web+proto":        {200, "7"},
+		"application/grpc-web-text":         {403, ""},
+	} {
+		d := openConnect(t, intake.Options{AllowedOrigins: []string{page}})
+		r := connectRequest(contentType, one)
+		r.Header.Set("Origin", "https://evil.example.net")
+		got := d.do(t, r)
+		if got.Status != want.status || got.Header.Get("Grpc-Status") != want.grpc || len(d.events.All()) > 0 {
+			t.Errorf("%s: %d %v %s", contentType, got.Status, got.Header, got.Text)
+		}
+		if want.status == 403 && !strings.Contains(got.Text, `"permission_denied"`) {
+			t.Errorf("%s: %s", contentType, got.Text)
+		}
+		if !strings.Contains(got.Header.Get("Access-Control-Expose-Headers"), "grpc-status") || got.Header.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: %v", contentType, got.Header)
+		}
 	}
 }
 

@@ -5,113 +5,97 @@ package intake
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/telemetrygateway/telemetry"
 	telemetrygatewayv1 "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
+	"github.com/telemetrygateway/telemetry/internal/limits"
 )
 
-// The codes of errors, in their extensions.
-const (
-	codeInvalid     = "INVALID_EVENT"
-	codeBadRequest  = "BAD_REQUEST"
-	codeForbidden   = "FORBIDDEN"
-	codeUnavailable = "UNAVAILABLE"
-)
+// errNotRecorded is all that a client hears of what is wrong with a store.
+var errNotRecorded = errors.New("the events could not be recorded: send them again later")
 
-// call is what resolvers know of the request that they work for.
-type call struct {
-	admin func() bool
-	// key is the idempotency key, or "".
-	key string
-	// recorded says that recordEvents was called. Aliases could call it as
-	// often as a request has room for, with the same events each time.
-	recorded atomic.Bool
-	// result is written by recordEvents alone.
-	result Request
-}
-
-type callKey struct{}
-
-func callFrom(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
-
-// fault is an error of a call as a whole.
-type fault struct{ code, message string }
-
-func (f *fault) Error() string              { return f.message }
-func (f *fault) Extensions() map[string]any { return map[string]any{"code": f.code} }
-
-// invalidEvents is how recordEvents returns several errors: the handler makes
-// one of each.
-type invalidEvents []telemetry.InvalidEvent
-
-func (v invalidEvents) Error() string { return fmt.Sprintf("%d events are invalid", len(v)) }
-
-type mutation struct {
-	recorder *telemetry.Recorder
-	options  *Options
-}
-
-type emptyResponse struct{ AlwaysNil *string }
-
-func (m *mutation) Telemetry() *mutation { return m }
-
-func (m *mutation) RecordEvents(ctx context.Context, args struct{ Events []eventInput }) (*emptyResponse, error) {
-	call := callFrom(ctx)
-	switch n := len(args.Events); {
-	case !call.recorded.CompareAndSwap(false, true):
-		return nil, &fault{codeBadRequest, "recordEvents may stand once in a request: send all events with it"}
-	case n == 0:
-		return nil, &fault{codeBadRequest, "no events"}
-	case n > m.options.MaxEvents:
-		return nil, &fault{codeBadRequest, fmt.Sprintf("%d events are more than the %d that one call may have", n, m.options.MaxEvents)}
-	}
+// record records the n events of a call, which event makes one by one, or names
+// the rule that one breaks. It returns the invalid ones in order; the others are
+// recorded unless there is an error, which is errNotRecorded.
+func (d *door) record(ctx context.Context, key string, n int, event func(int) (*telemetrygatewayv1.Event, *limits.Violation)) ([]telemetry.InvalidEvent, error) {
 	var (
+		result  = &callFrom(ctx).result
 		actor   = telemetry.ActorFrom(ctx)
-		events  = make([]*telemetrygatewayv1.Event, 0, len(args.Events))
-		indexes = make([]int, 0, len(args.Events)) // of events, in what was sent
-		invalid invalidEvents
+		events  = make([]*telemetrygatewayv1.Event, 0, n)
+		indexes = make([]int, 0, n) // of events, in what was sent
+		invalid []telemetry.InvalidEvent
 	)
-	for i := range args.Events {
-		e, violation := args.Events[i].event()
-		if violation != nil {
-			invalid = append(invalid, telemetry.InvalidEvent{Index: i, Reason: violation.Reason, Field: violation.Field, Message: violation.Message})
+	for i := range n {
+		e, v := event(i)
+		if v != nil {
+			invalid = append(invalid, telemetry.InvalidEvent{Index: i, Reason: v.Reason, Field: v.Field, Message: v.Message})
 			continue
 		}
-		if call.key != "" {
+		if key != "" {
 			// An event that has no wire format gets no ID here: the recorder
 			// finds out why and says so.
-			e.Id, _ = derivedID(actor, call.key, i, e)
+			e.Id, _ = derivedID(actor, key, i, e)
 		}
 		events, indexes = append(events, e), append(indexes, i)
 	}
-	call.result.Recorded = len(events)
+	result.Recorded = len(events)
 	if len(events) > 0 {
-		err := m.recorder.RecordReceived(ctx, events...)
+		err := d.recorder.RecordReceived(ctx, events...)
 		var broken telemetry.InvalidEvents
 		errors.As(err, &broken)
 		for _, v := range broken {
 			v.Index = indexes[v.Index]
 			invalid = append(invalid, v)
 		}
-		call.result.Recorded -= len(broken)
+		result.Recorded -= len(broken)
 		// What is not about events alone is a store's, or joined with a store's.
 		if _, ok := err.(telemetry.InvalidEvents); err != nil && !ok {
-			m.options.Logger.ErrorContext(ctx, "received events not recorded", "events", call.result.Recorded, "error", err)
-			call.result.Recorded, call.result.Failed = 0, call.result.Recorded
-			return nil, &fault{codeUnavailable, "the events could not be recorded: send them again later"}
+			d.options.Logger.ErrorContext(ctx, "received events not recorded", "events", result.Recorded, "error", err)
+			result.Recorded, result.Failed = 0, result.Recorded
+			return nil, errNotRecorded
 		}
 	}
 	if len(invalid) > 0 {
-		call.result.Invalid = map[string]int{}
+		result.Invalid = map[string]int{}
 		for _, v := range invalid {
-			call.result.Invalid[v.Reason]++
+			result.Invalid[v.Reason]++
 		}
 		slices.SortFunc(invalid, func(a, b telemetry.InvalidEvent) int { return a.Index - b.Index })
-		return nil, invalid
 	}
-	return &emptyResponse{}, nil
+	return invalid, nil
+}
+
+// derivedID returns the ID of an event that the actor sent under an idempotency
+// key: the same one when it is sent again. The actor is part of it, so that
+// nobody can suppress an event of someone else's by guessing the key. So is the
+// event itself, because a client that uses a key twice by mistake must not lose
+// what it sent the second time.
+func derivedID(a telemetry.Actor, key string, index int, e *telemetrygatewayv1.Event) (string, error) {
+	content, err := proto.MarshalOptions{Deterministic: true}.Marshal(e)
+	if err != nil {
+		return "", fmt.Errorf("derive event ID: %w", err)
+	}
+	h := sha256.New()
+	for _, number := range []uint64{uint64(a.UserID), uint64(index)} {
+		h.Write(binary.BigEndian.AppendUint64(nil, number))
+	}
+	// Each text comes after its length, so that no two lists of them look the same.
+	for _, text := range []string{a.AnonymousUserID, a.ExternalID, key} {
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(text))))
+		h.Write([]byte(text))
+	}
+	h.Write(content)
+	var id uuid.UUID
+	copy(id[:], h.Sum(nil))
+	id[6] = id[6]&0x0f | 0x80 // version 8
+	id[8] = id[8]&0x3f | 0x80 // variant of RFC 9562
+	return id.String(), nil
 }

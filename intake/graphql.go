@@ -6,6 +6,7 @@ package intake
 import (
 	"bytes"
 	"context"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,108 +14,100 @@ import (
 	"mime"
 	"net/http"
 	"strings"
-	"sync"
-	"time"
 	"unicode/utf8"
 
 	"github.com/graph-gophers/graphql-go"
 	gqlerrors "github.com/graph-gophers/graphql-go/errors"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/telemetrygateway/telemetry"
 	"github.com/telemetrygateway/telemetry/internal/limits"
 )
 
-type handler struct {
-	options Options
-	origins origins
-	schema  *graphql.Schema
-	// working bounds the bytes of requests being worked on, which take many
-	// times their size in memory.
-	working *semaphore.Weighted
+//go:embed schema.graphql
+var schema string
+
+// GraphQL returns a handler that records what clients send with r. It is made
+// for the path /.api/graphql, which clients know, takes POST requests and
+// answers browsers' preflight requests.
+//
+// The handler asks nobody to sign in. Put it behind what the application does
+// to know its users, which puts an Actor into the request's context. It panics
+// if an origin does not pass CheckOrigin.
+func GraphQL(r *telemetry.Recorder, o Options) http.Handler {
+	h := &graphQL{door: newDoor(r, o)}
+	h.post, h.refuse = h.answer, h.refused
+	h.schema = graphql.MustParseSchema(schema, &root{h},
+		graphql.UseStringDescriptions(),
+		graphql.UseFieldResolvers(),
+		graphql.DisableFieldSelections(),
+		graphql.MaxQueryLength(limits.IntakeQueryBytes),
+		graphql.MaxDepth(limits.IntakeDepth),
+		graphql.MaxSelections(limits.IntakeSelections),
+		graphql.OverlapValidationLimit(limits.IntakeSelections),
+		graphql.RestrictIntrospection(func(ctx context.Context) bool { return callFrom(ctx).admin() }),
+		graphql.Logger(h),
+		graphql.PanicHandler(h),
+	)
+	return h
 }
 
-func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	h.origins.allow(w, r)
-	switch r.Method {
-	case http.MethodPost:
-		h.post(w, r)
-	case http.MethodOptions:
-		h.origins.preflight(w, r)
-	default:
-		// Browsers let any page make a GET request, so it must do nothing.
-		w.Header().Set("Allow", "OPTIONS, POST")
-		http.Error(w, "this is a GraphQL endpoint for telemetry: send a POST request", http.StatusMethodNotAllowed)
+type graphQL struct {
+	*door
+	schema *graphql.Schema
+}
+
+// answer answers a POST request.
+func (h *graphQL) answer(w http.ResponseWriter, r *http.Request) {
+	response, why := h.response(r)
+	if why != nil {
+		h.refused(w, r, why)
+		return
 	}
+	write(w, http.StatusOK, response)
 }
 
-func (h *handler) post(w http.ResponseWriter, r *http.Request) {
-	c := &call{
-		admin: sync.OnceValue(func() bool { return h.options.Admin != nil && h.options.Admin(r) }),
-		key:   r.Header.Get("Idempotency-Key"),
-	}
-	began := time.Now()
-	status, response := h.answer(w, r, c)
-	write(w, status, response)
-	if h.options.OnRequest != nil {
-		c.result.Status, c.result.Duration = status, time.Since(began)
-		h.options.OnRequest(r.Context(), c.result)
-	}
-}
-
-func write(w http.ResponseWriter, status int, response []byte) {
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.WriteHeader(status)
-	_, _ = w.Write(response) // the client is gone if this fails
-}
-
-// refusal is why a request is not executed at all.
-type refusal struct {
-	status  int
-	message string
-}
-
-// answer is the status and the body of the response.
-func (r *refusal) answer() (status int, response []byte) {
-	return r.status, encode(&graphql.Response{Errors: []*gqlerrors.QueryError{{
-		Message: r.message, Extensions: (&fault{code: codeBadRequest}).Extensions(),
+func (h *graphQL) refused(w http.ResponseWriter, _ *http.Request, why *refusal) {
+	write(w, why.status, &graphql.Response{Errors: []*gqlerrors.QueryError{{
+		Message: why.message, Extensions: (&fault{code: codeBadRequest}).Extensions(),
 	}}})
 }
 
-// answer does what r asks for, and returns the status and the body of the
-// response.
-func (h *handler) answer(w http.ResponseWriter, r *http.Request, c *call) (status int, response []byte) {
-	if why := h.check(r, c); why != nil {
-		return why.answer()
+func write(w http.ResponseWriter, status int, response *graphql.Response) {
+	encoded, err := json.Marshal(response)
+	if err != nil {
+		encoded = []byte(`{"errors":[{"message":"the response cannot be encoded"}]}`)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(h.options.MaxBody)))
-	c.result.Bytes = len(body)
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(encoded) // the client is gone if this fails
+}
+
+// response does what r asks for.
+func (h *graphQL) response(r *http.Request) (*graphql.Response, *refusal) {
+	if why := checkForm(r); why != nil {
+		return nil, why
+	}
+	body, err := io.ReadAll(r.Body)
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		return h.tooLarge().answer()
+		return nil, h.tooLarge()
 	case err != nil:
-		return (&refusal{http.StatusBadRequest, "the request ended early"}).answer()
+		return nil, &refusal{http.StatusBadRequest, "the request ended early"}
 	}
-	ctx := interaction(context.WithValue(r.Context(), callKey{}, c), r)
-	if err := h.working.Acquire(ctx, int64(len(body))); err != nil {
-		return (&refusal{http.StatusServiceUnavailable, "the request was given up"}).answer()
+	if err := h.working.Acquire(r.Context(), int64(len(body))); err != nil {
+		return nil, &refusal{http.StatusServiceUnavailable, "the request was given up"}
 	}
 	defer h.working.Release(int64(len(body)))
 	op, why := parse(body)
 	if why != nil {
-		return why.answer()
+		return nil, why
 	}
-	return http.StatusOK, encode(h.execute(ctx, op))
+	return h.execute(r.Context(), op), nil
 }
 
-// check refuses what cannot be right, before any of the body is read.
-func (h *handler) check(r *http.Request, c *call) *refusal {
-	if !h.origins.takes(r) {
-		return foreign
-	}
+// checkForm refuses what is not GraphQL by its headers.
+func checkForm(r *http.Request) *refusal {
 	// Pages can send text/plain, and some clients do, as they set no type. It
 	// is as safe as JSON, because all pages are told by their origin.
 	media := r.Header.Get("Content-Type")
@@ -129,19 +122,10 @@ func (h *handler) check(r *http.Request, c *call) *refusal {
 	default:
 		return &refusal{http.StatusUnsupportedMediaType, "the content type must be application/json"}
 	}
-	switch encoding := r.Header.Get("Content-Encoding"); {
-	case encoding != "" && !strings.EqualFold(encoding, "identity"):
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return &refusal{http.StatusUnsupportedMediaType, "requests are not taken compressed"}
-	case r.ContentLength > int64(h.options.MaxBody):
-		return h.tooLarge()
-	case len(c.key) > limits.IdempotencyKeyBytes:
-		return &refusal{http.StatusBadRequest, fmt.Sprintf("Idempotency-Key is longer than %d bytes", limits.IdempotencyKeyBytes)}
 	}
 	return nil
-}
-
-func (h *handler) tooLarge() *refusal {
-	return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the request is larger than %d bytes", h.options.MaxBody)}
 }
 
 // operation is the body of a request.
@@ -181,19 +165,8 @@ func parse(body []byte) (*operation, *refusal) {
 	return &op, nil
 }
 
-// interaction returns ctx with the interaction that the client says it is in.
-func interaction(ctx context.Context, r *http.Request) context.Context {
-	id := r.Header.Get("X-Sourcegraph-Interaction-ID")
-	if id == "" || len(id) > limits.InteractionIDBytes || !utf8.ValidString(id) {
-		return ctx // it must not spoil every event
-	}
-	i := telemetry.InteractionFrom(ctx)
-	i.ID = id
-	return telemetry.WithInteraction(ctx, i)
-}
-
 // execute runs op and returns what the client is to see of it.
-func (h *handler) execute(ctx context.Context, op *operation) (response *graphql.Response) {
+func (h *graphQL) execute(ctx context.Context, op *operation) (response *graphql.Response) {
 	defer func() {
 		// The library panics on some literals that it has not validated yet.
 		if value := recover(); value != nil {
@@ -253,18 +226,10 @@ func discreet(e *gqlerrors.QueryError) *gqlerrors.QueryError {
 
 // LogPanic and MakePanicError keep what a panic says from logs and clients: it
 // may quote what was sent.
-func (h *handler) LogPanic(ctx context.Context, value any) {
+func (h *graphQL) LogPanic(ctx context.Context, value any) {
 	h.options.Logger.ErrorContext(ctx, "request panicked", "type", fmt.Sprintf("%T", value))
 }
 
-func (h *handler) MakePanicError(context.Context, any) *gqlerrors.QueryError {
+func (h *graphQL) MakePanicError(context.Context, any) *gqlerrors.QueryError {
 	return &gqlerrors.QueryError{Message: "the request cannot be executed", Extensions: (&fault{code: codeBadRequest}).Extensions()}
-}
-
-func encode(response *graphql.Response) []byte {
-	encoded, err := json.Marshal(response)
-	if err != nil {
-		return []byte(`{"errors":[{"message":"the response cannot be encoded"}]}`)
-	}
-	return encoded
 }
