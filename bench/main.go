@@ -20,10 +20,10 @@ import (
 
 const help = `usage: go run ./bench [-quick] [-run REGEXP] [-json FILE] [-profile DIR]
 
-Measures encoding; the gateway end to end into nothing, into a Pub/Sub-protocol
-fake and into SQLite; what a flood of unlicensed senders does to a licensed one;
-and an instance that records into SQLite and PostgreSQL and exports its queue. It
-takes about 15 minutes, and 20 GB of disk in $TMPDIR; progress is on standard
+Measures encoding; what it costs to prove managed services; the gateway end to
+end into nothing, into a Pub/Sub-protocol fake and into SQLite; what a flood of
+unlicensed senders does to a licensed one; and an instance that records into
+SQLite and PostgreSQL and exports its queue. It takes about 15 minutes, and 20 GB of disk in $TMPDIR; progress is on standard
 error. Nothing else should run on the machine meanwhile.
 
   go run ./bench
@@ -74,7 +74,7 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	f.BoolVar(&o.quick, "quick", false, "measure each figure for a fraction of a second, with fewer events queued, to see that it works: about a minute")
-	pattern := f.String("run", "", "measure only what matches this `regexp`: encode/gateway, encode/obvious, …, sqlite/floor, record-sqlite/queue-1-empty, …, drain-postgres/exporter, …, flood")
+	pattern := f.String("run", "", "measure only what matches this `regexp`: encode/gateway, encode/obvious, …, auth/message-jwt, …, sqlite/floor, record-sqlite/queue-1-empty, …, drain-postgres/exporter, …, flood")
 	f.StringVar(&o.json, "json", "", "write all samples to this `file` too")
 	f.StringVar(&o.profile, "profile", "", "write a CPU profile of each server into this `directory`")
 	err := f.Parse(args)
@@ -115,6 +115,15 @@ func run(o options, stdout, progress io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	auth, err := newAuthentication()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, auth.close()) }()
+	authenticating, err := auth.cells()
+	if err != nil {
+		return err
+	}
 	i := &instances{dir: dir}
 	defer func() { err = errors.Join(err, i.close()) }()
 	rec := &recording{instances: i, queued: 10_000_000, progress: func(format string, a ...any) { fmt.Fprintf(progress, format+"\n", a...) }}
@@ -130,6 +139,7 @@ func run(o options, stdout, progress io.Writer) (err error) {
 		full, quick time.Duration
 	}{
 		{encoding, time.Second, 100 * time.Millisecond},
+		{authenticating, time.Second, 100 * time.Millisecond},
 		{a.endToEndCells(), 3 * time.Second, 200 * time.Millisecond},
 		{rec.cells(), 3 * time.Second, 200 * time.Millisecond},
 		{drain.cells(), 0, 0},

@@ -95,11 +95,13 @@ Each figure is the median of %d rounds (least–most); the rounds take turns.
 func (r *report) print(w io.Writer) {
 	m := r.Machine
 	fmt.Fprintf(w, "%s, %d processors, %s/%s, %s, commit %s\n", m.CPU, m.Cores, m.OS, m.Arch, m.Go, m.Commit)
-	var encode, endToEnd, record, drain []*row
+	var encode, auth, endToEnd, record, drain []*row
 	for _, row := range r.Rows {
 		switch {
 		case strings.HasPrefix(row.Name, "encode/"):
 			encode = append(encode, row)
+		case strings.HasPrefix(row.Name, "auth/"):
+			auth = append(auth, row)
 		case strings.HasPrefix(row.Name, "record-"):
 			record = append(record, row)
 		case strings.HasPrefix(row.Name, "drain-"):
@@ -118,6 +120,9 @@ func (r *report) print(w io.Writer) {
 	}
 	if len(encode)+len(endToEnd) > 0 {
 		fmt.Fprintf(w, columnLegend, rounds)
+	}
+	if len(auth) > 0 {
+		r.printAuth(w, auth)
 	}
 	if len(record) > 0 {
 		r.printRecord(w)
