@@ -35,6 +35,8 @@ var rules = map[string]struct {
 }{
 	"gen/telemetrygateway/v1":                           {why: "generated from the contract; imports nothing of ours"},
 	"gen/telemetrygateway/v1/telemetrygatewayv1connect": {imports: []string{"gen/telemetrygateway/v1"}, why: "generated from the contract"},
+	"gen/telemetryintake/v1":                            {why: "generated from the contract between a page and its backend; it knows nothing of the other contract"},
+	"gen/telemetryintake/v1/telemetryintakev1connect":   {imports: []string{"gen/telemetryintake/v1"}, why: "generated from the contract between a page and its backend"},
 	".": {
 		imports: []string{"gen/telemetrygateway/v1", "internal/limits"},
 		never:   []string{"net/http", "connectrpc.com/connect", "go.opentelemetry.io/otel", "gopkg.in/yaml.v3"},
@@ -51,13 +53,18 @@ var rules = map[string]struct {
 		never:   slices.Concat(drivers, []string{"net/http", "go.opentelemetry.io/otel", "connectrpc.com/connect"}),
 		why:     "public: it takes a database; what is in it never leaves, so it knows nothing that sends",
 	},
+	"buffer": {
+		imports: []string{"client", "gen/telemetrygateway/v1"},
+		never:   []string{"database/sql", "go.opentelemetry.io/otel", "google.golang.org/grpc", module + "queue", module + "internal/limits"},
+		why:     "memory between a recorder and a client, for services that own no disk",
+	},
 	"exporter": {
 		imports: []string{"client", "queue"},
 		never:   slices.Concat(drivers, []string{"go.opentelemetry.io/otel"}),
 		why:     "queue to gateway, and nothing else",
 	},
 	"intake": {
-		imports: []string{".", "eventlog", "gen/telemetrygateway/v1", "internal/limits", "queue"},
+		imports: []string{".", "eventlog", "gen/telemetrygateway/v1", "gen/telemetryintake/v1", "gen/telemetryintake/v1/telemetryintakev1connect", "internal/limits", "queue"},
 		never:   slices.Concat(drivers, []string{module + "client", module + "exporter", "go.opentelemetry.io/otel/sdk"}),
 		why:     "a door: it records, shows administrators what was recorded, and sends nothing",
 	},
@@ -67,7 +74,8 @@ var rules = map[string]struct {
 	"internal/watch":            {why: "files that change; it does not know what is in them"},
 	"internal/limits":           {imports: []string{"gen/telemetrygateway/v1"}, why: "what every stage agrees on"},
 	"internal/license":          {imports: []string{"internal/limits"}, never: []string{"net/http"}, why: "small enough to audit"},
-	"internal/identity":         {imports: []string{"gen/telemetrygateway/v1", "internal/license", "internal/limits", "internal/watch"}, never: []string{"connectrpc.com/connect", "google.golang.org/grpc"}, why: "who sends, whatever the RPC"},
+	"internal/identity":         {imports: []string{"gen/telemetrygateway/v1", "internal/license", "internal/limits", "internal/oauth", "internal/watch"}, never: []string{"connectrpc.com/connect", "google.golang.org/grpc"}, why: "who sends, whatever the RPC"},
+	"internal/oauth":            {imports: []string{"internal/limits"}, never: []string{"connectrpc.com/connect", "google.golang.org/grpc", module + "internal/identity"}, why: "proves access tokens, and does not know what they are for"},
 	"internal/payload":          {imports: []string{"gen/telemetrygateway/v1", "internal/limits"}, never: []string{module + "internal/identity", "connectrpc.com/connect", module + "internal/topic"}, why: "a format; it knows neither who sends nor what carries it"},
 	"internal/topic":            {imports: []string{"internal/limits"}, why: "carries messages and knows nothing of events"},
 	"internal/topic/emulator":   {why: "tests only"},
@@ -77,10 +85,14 @@ var rules = map[string]struct {
 		imports: []string{"gen/telemetrygateway/v1", "gen/telemetrygateway/v1/telemetrygatewayv1connect", "internal/identity", "internal/limits", "internal/observe", "internal/payload", "internal/topic"},
 		why:     "the station that joins identity, payload and topic",
 	},
-	"internal/golden": {why: "tests only"},
-	"cmd/telemetry":   {imports: everything, never: []string{"testing", module + "internal/topic/emulator", module + "internal/topic/pubsubfake", module + "internal/golden", module + "internal/database/cluster", module + "telemetrytest", "runtime/cgo"}, why: "wires everything; one static binary without anything of the tests"},
-	"bench":           {imports: everything, why: "measures everything"},
-	"journey":         {imports: everything, why: "drives everything"},
+	"internal/golden":         {why: "tests only"},
+	"internal/oauth/glewlwyd": {never: []string{module + "internal/oauth"}, why: "for tests and for trying out: a provider that knows nothing of us"},
+	"cmd/telemetry":           {imports: everything, never: []string{"testing", module + "internal/topic/emulator", module + "internal/topic/pubsubfake", module + "internal/golden", module + "internal/oauth/glewlwyd", module + "internal/database/cluster", module + "telemetrytest", "runtime/cgo"}, why: "wires everything; one static binary without anything of the tests"},
+	"examples/provider":       {imports: []string{"internal/oauth/glewlwyd"}, why: "a provider to try things out with"},
+	"examples/service":        {imports: []string{".", "buffer", "client", "exporter", "gen/telemetrygateway/v1", "intake", "queue"}, why: "to be copied from, so it has only what everybody has: public packages"},
+	"bench":                   {imports: everything, why: "measures everything"},
+	"journey":                 {imports: everything, why: "drives everything"},
+	"web/test/server":         {imports: []string{".", "gen/telemetrygateway/v1", "intake"}, why: "the tests of the web client only"},
 }
 
 type pkg struct {

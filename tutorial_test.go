@@ -22,7 +22,7 @@ import (
 // write, meet with others and with events outside of any. None may fail.
 func TestTutorialsDatabase(t *testing.T) {
 	parameters := ""
-	for _, file := range []string{"doc.go", "README.md", "example_test.go", "example_whole_test.go", "queue/example_test.go"} {
+	for _, file := range []string{"doc.go", "README.md", "example_test.go", "example_whole_test.go", "queue/example_test.go", "exporter/example_test.go"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

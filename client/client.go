@@ -24,16 +24,45 @@
 // same ID, which is always safe because the gateway's readers tell events apart
 // by sender and ID.
 //
-// What holds:
+// # Services
+//
+// A service proves who it is with access tokens from an OAuth 2.0 provider:
+//
+//	tokens, err := client.ClientCredentials{
+//		TokenURL: "https://accounts.example.com/oauth/token", ClientID: id, ClientSecret: secret,
+//	}.TokenSource()
+//	...
+//	c, err := client.New("https://telemetry.example.com", client.Service("pings", "prod", tokens), client.Options{})
+//
+// Tokens are kept, renewed ahead of their end, and replaced when the gateway
+// does not take one any more; Send knows no more of it than an error when there
+// is no token to be had.
+//
+// What a service records can go three ways. All of them are stores of a
+// recorder, so that one is exchanged for another in one line:
+//
+//   - this Client itself, when whoever records is to wait until the gateway has
+//     the event, and is to hear of it when it does not;
+//   - package buffer, when nobody is to wait, and a crash may cost the events of
+//     a moment;
+//   - package queue, which is a database, with package exporter, when nobody is
+//     to wait and nothing may be lost.
+//
+// # What holds
+//
 //   - An event is reported as Accepted or DeadLettered only when the gateway
 //     said so. What is not known is Failed.
-//   - One call is one attempt. The package never sends an event twice: when to
-//     try again, and what to do meanwhile, is the business of whoever keeps the
-//     events. Result.RetryAfter and Error.RetryAfter are what the gateway asks
-//     for.
+//   - One call is one attempt. When to try again, and what to do meanwhile, is
+//     the business of whoever keeps the events; Result.RetryAfter and
+//     Error.RetryAfter are what the gateway asks for. Only what a gateway has
+//     turned down for the token, or has answered to a single event in a way that
+//     old gateways do and that leaves open what it means, is sent again in the
+//     same call.
 //   - Memory does not grow with the number of events, beyond 56 bytes of result
 //     for each: events are encoded as they are sent, a message at a time.
-//   - A licence key is in no error and no formatted value of this package.
+//   - Licence keys, client secrets and tokens are in no error, no verdict and no
+//     formatted value of this package. Tokens and client secrets do not leave
+//     this machine over http unless an option says so.
 package client
 
 import (
@@ -45,6 +74,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -130,6 +160,10 @@ type Options struct {
 	// DefaultMaxMessageBytes if 0. An event that cannot fit is not sent and is
 	// reported as Unsendable.
 	MaxMessageBytes int
+	// AllowCleartextToken lets a service's access token travel over http to other
+	// machines, where whoever carries it can read and use it. Without it New
+	// refuses such a gateway.
+	AllowCleartextToken bool
 	// OnVerdicts, if set, is called as soon as the gateway has answered a
 	// message, with the verdicts on the events from index first on. Within one
 	// call to Send it is never called twice at once, and Send does not return
@@ -145,15 +179,23 @@ type Client struct {
 	options  Options
 	proxied  bool // by a proxy that sees the requests themselves
 	road     road
-	stream   *connect.Client[message, telemetrygatewayv1.RecordEventsResponse]
-	batch    *connect.Client[message, telemetrygatewayv1.RecordEventBatchResponse]
-	http     []*http.Client
-	idle     *time.Timer // closes connections that have not been used for a while
+	grpc     struct { // unset with the protocol Connect
+		stream *connect.Client[message, telemetrygatewayv1.RecordEventsResponse]
+		event  *connect.Client[message, telemetrygatewayv1.RecordEventResponse]
+	}
+	connect struct { // unset with the protocol GRPC
+		batch *connect.Client[message, telemetrygatewayv1.RecordEventBatchResponse]
+		event *connect.Client[message, telemetrygatewayv1.RecordEventResponse]
+	}
+	noEvent atomic.Bool // the gateway has no RecordEvent
+	http    []*http.Client
+	idle    *time.Timer // closes connections that have not been used for a while
 }
 
 // New returns a client for the gateway at an http or https URL. It does not
 // connect: the first Send does. Over http nothing is encrypted, the licence key
-// included.
+// included; a service's token is only sent that way within this machine, unless
+// Options.AllowCleartextToken is set.
 func New(gatewayURL string, id Identity, o Options) (*Client, error) {
 	u, err := parseURL(gatewayURL)
 	if err != nil {
@@ -170,6 +212,9 @@ func New(gatewayURL string, id Identity, o Options) (*Client, error) {
 		// The error quotes the proxy's URL, which may hold a password.
 		return nil, errors.New("the proxy for the gateway cannot be parsed: check HTTPS_PROXY and HTTP_PROXY")
 	}
+	if id.tokens != nil && exposed(u, proxy) && !o.AllowCleartextToken {
+		return nil, errors.New("the gateway URL is http, over which anyone on the way can read the service's access token: use https, or where the network is trusted set AllowCleartextToken")
+	}
 	c := &Client{
 		url:      strings.TrimRight(u.String(), "/"),
 		identity: id,
@@ -181,18 +226,21 @@ func New(gatewayURL string, id Identity, o Options) (*Client, error) {
 		rpc = connect.WithClientOptions(rpc, withGzip())
 	}
 	if o.Protocol != Connect {
-		procedure := telemetrygatewayv1connect.TelemetryGatewayServiceRecordEventsProcedure
+		stream, event := telemetrygatewayv1connect.TelemetryGatewayServiceRecordEventsProcedure, telemetrygatewayv1connect.TelemetryGatewayServiceRecordEventProcedure
 		if o.OldServiceName {
-			procedure = telemetrygatewayv1connect.TelemeteryGatewayServiceRecordEventsProcedure
+			stream, event = telemetrygatewayv1connect.TelemeteryGatewayServiceRecordEventsProcedure, telemetrygatewayv1connect.TelemeteryGatewayServiceRecordEventProcedure
 		}
-		c.stream = connect.NewClient[message, telemetrygatewayv1.RecordEventsResponse](
-			c.over(false, true), c.url+procedure, rpc, connect.WithGRPC())
+		h := c.over(false, true)
+		c.grpc.stream = connect.NewClient[message, telemetrygatewayv1.RecordEventsResponse](h, c.url+stream, rpc, connect.WithGRPC())
+		c.grpc.event = connect.NewClient[message, telemetrygatewayv1.RecordEventResponse](h, c.url+event, rpc, connect.WithGRPC())
 	}
 	if o.Protocol != GRPC {
 		// Auto uses it where something in between has trouble with HTTP/2.
-		withHTTP2 := o.Protocol == Connect
-		c.batch = connect.NewClient[message, telemetrygatewayv1.RecordEventBatchResponse](
-			c.over(true, withHTTP2), c.url+telemetrygatewayv1connect.TelemetryGatewayServiceRecordEventBatchProcedure, rpc)
+		h := c.over(true, o.Protocol == Connect)
+		c.connect.batch = connect.NewClient[message, telemetrygatewayv1.RecordEventBatchResponse](
+			h, c.url+telemetrygatewayv1connect.TelemetryGatewayServiceRecordEventBatchProcedure, rpc)
+		c.connect.event = connect.NewClient[message, telemetrygatewayv1.RecordEventResponse](
+			h, c.url+telemetrygatewayv1connect.TelemetryGatewayServiceRecordEventProcedure, rpc)
 	}
 	c.idle = time.AfterFunc(idleTimeout, c.closeIdle)
 	return c, nil
@@ -303,7 +351,8 @@ func (c *Client) over(http1, http2 bool) *http.Client {
 	}
 	h := &http.Client{
 		Transport: t,
-		// Following a redirect would hand the licence key to someone else.
+		// Following a redirect would hand the licence key, or the token, to someone
+		// else.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	c.http = append(c.http, h)

@@ -6,9 +6,7 @@ package client
 import (
 	"compress/gzip"
 	"io"
-	"net"
 	"net/url"
-	"strings"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -21,14 +19,13 @@ const compressFrom = 4 << 10
 
 // compresses reports whether messages to a gateway are compressed.
 func (o Options) compresses(gateway *url.URL) bool {
-	switch host := gateway.Hostname(); o.Compression {
+	switch o.Compression {
 	case CompressAlways:
 		return true
 	case CompressNever:
 		return false
 	default:
-		here := strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
-		return !here && !o.OldServiceName
+		return !isLoopback(gateway.Hostname()) && !o.OldServiceName
 	}
 }
 

@@ -37,12 +37,15 @@ const (
 	// Unsupported: the gateway does not know the call, or this kind of sender.
 	Unsupported Kind = "unsupported"
 	// Refused: the gateway does not take events from this sender, or did not
-	// like the request. The same request will be refused again.
+	// like the request; or the provider of a service's tokens does not take its
+	// client. The same request will be refused again.
 	Refused Kind = "refused"
 	// Busy: a limit of the gateway is reached.
 	Busy Kind = "busy"
 	// Broken: the gateway failed, or is stopping.
 	Broken Kind = "broken"
+	// NoToken: the service's TokenSource gave no token, and may the next time.
+	NoToken Kind = "no_token"
 )
 
 // Error is why a call ended early. Events without a verdict from the gateway
@@ -62,7 +65,7 @@ type Error struct {
 }
 
 // Error says what went wrong and, where it can, what to do about it. It holds
-// neither event content nor the licence key.
+// neither event content nor the licence key nor a token.
 func (e *Error) Error() string {
 	return fmt.Sprintf("send to %s: %s (request ID %s)", e.gateway, e.text, e.RequestID)
 }
@@ -95,8 +98,8 @@ type failure struct {
 
 // classify turns whatever ended a call into an Error. Unwrapping the result
 // must not bring back what was taken out of its text.
-func (c *Client) classify(ctx context.Context, err error) *Error {
-	e := &Error{gateway: c.url, cause: err}
+func (s *call) classify(ctx context.Context, err error) *Error {
+	e := &Error{RequestID: s.result.RequestID, gateway: s.client.url, cause: err, answered: s.answers > 0}
 	f := failureOf(err)
 	switch {
 	case ctx.Err() != nil:
@@ -104,11 +107,11 @@ func (c *Client) classify(ctx context.Context, err error) *Error {
 		f = failure{kind: Canceled, text: "stopped before the gateway had answered: " + e.cause.Error()}
 	case answerIn(err) != nil:
 		e.RetryAfter = retryAfter(answerIn(err))
-	case c.options.Protocol == GRPC && f.road:
+	case s.client.options.Protocol == GRPC && f.road:
 		f.text += "; if something in between does not carry gRPC, use the protocol Auto or Connect"
 	}
 	e.Kind, e.text = f.kind, f.text
-	if clean := c.identity.redact(e.text); clean != e.text || c.identity.redact(err.Error()) != err.Error() {
+	if clean := s.redact(e.text); clean != e.text || s.redact(err.Error()) != err.Error() {
 		e.text = clean
 		e.cause = connect.NewError(connect.CodeOf(err), errors.New(clean))
 	}
@@ -117,7 +120,13 @@ func (c *Client) classify(ctx context.Context, err error) *Error {
 
 func failureOf(err error) failure {
 	var both *bothFailed
+	var token *tokenError
+	var refusal *tokenRefusal
 	switch rpc := answerIn(err); {
+	case errors.As(err, &token) && errors.As(err, &refusal):
+		return failure{kind: Refused, text: token.Error()}
+	case errors.As(err, &token):
+		return failure{kind: NoToken, text: token.Error()}
 	case errors.As(err, &both):
 		return both.failure()
 	case errors.Is(err, errNoAnswer), errors.Is(err, errTooManyAnswers), errors.Is(err, errWrongAnswer):

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -232,6 +233,13 @@ func TestNewRefuses(t *testing.T) {
 		{"no identity", "https://gateway.example.com", client.Identity{}, client.Options{}, "no identity"},
 		{"no key", "https://gateway.example.com", client.Licensed(" \n", "a", "b"), client.Options{}, "licence key is empty"},
 		{"no site ID", "https://gateway.example.com", client.Unlicensed("", "b"), client.Options{}, "site ID is empty"},
+		{"no service ID", "https://gateway.example.com", client.Service("", "", fixedToken("x")), client.Options{}, "service's ID is empty"},
+		{"no source", "https://gateway.example.com", client.Service("pings", "", nil), client.Options{}, "source of tokens"},
+		{"environment not text", "https://gateway.example.com", client.Service("pings", "\xff", fixedToken("x")), client.Options{}, "UTF-8"},
+		{"token over cleartext", "http://gateway.example.com", client.Service("pings", "", fixedToken("x")), client.Options{}, "AllowCleartextToken"},
+		{"token over a cleartext proxy", "http://127.0.0.1", client.Service("pings", "", fixedToken("x")), client.Options{
+			Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy.example.com"}),
+		}, "AllowCleartextToken"},
 		{"not text", "https://gateway.example.com", client.Unlicensed("\xff", "b"), client.Options{}, "UTF-8"},
 		{"protocol", "https://gateway.example.com", site, client.Options{Protocol: 7}, "Protocol"},
 		{"old name without stream", "https://gateway.example.com", site, client.Options{Protocol: client.Connect, OldServiceName: true}, "OldServiceName"},

@@ -15,3 +15,8 @@ func (c *Client) Dial(dial func(ctx context.Context, network, address string) (n
 		h.Transport.(*http.Transport).DialContext = dial
 	}
 }
+
+// DialTokens makes a token source's connections from now on.
+func DialTokens(s TokenSource, dial func(ctx context.Context, network, address string) (net.Conn, error)) {
+	s.(*credentialTokens).http.Transport.(*http.Transport).DialContext = dial
+}

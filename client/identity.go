@@ -4,6 +4,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -16,13 +17,21 @@ import (
 // Identity is who sends. It may hold a secret, which its formatted form does
 // not show.
 type Identity struct {
-	proto *telemetrygatewayv1.Identifier
+	proto  *telemetrygatewayv1.Identifier
+	tokens *tokens // of a service, and else nil
+}
+
+// tokens are the methods of a TokenSource, and not the source itself, because
+// the formatted form of what holds an Identity would show what is in that.
+type tokens struct {
+	get    func(context.Context) (string, error)
+	forget func(token string)
 }
 
 // Licensed is an instance with a licence key. An instance sends its own ID and
 // the URL at which users reach it along; both are taken at its word.
 func Licensed(key, instanceID, externalURL string) Identity {
-	return Identity{&telemetrygatewayv1.Identifier{
+	return Identity{proto: &telemetrygatewayv1.Identifier{
 		Identifier: &telemetrygatewayv1.Identifier_LicensedInstance{
 			LicensedInstance: &telemetrygatewayv1.Identifier_LicensedInstanceIdentifier{
 				LicenseKey: key, InstanceId: instanceID, ExternalUrl: externalURL,
@@ -34,13 +43,36 @@ func Licensed(key, instanceID, externalURL string) Identity {
 // Unlicensed is an instance without a licence key, known by the ID that it gave
 // itself.
 func Unlicensed(siteID, externalURL string) Identity {
-	return Identity{&telemetrygatewayv1.Identifier{
+	return Identity{proto: &telemetrygatewayv1.Identifier{
 		Identifier: &telemetrygatewayv1.Identifier_UnlicensedInstance{
 			UnlicensedInstance: &telemetrygatewayv1.Identifier_UnlicensedInstanceIdentifier{
 				InstanceId: siteID, ExternalUrl: externalURL,
 			},
 		},
 	}}
+}
+
+// Service is a service that proves who it is with access tokens. The gateway
+// lets it send as the service that its tokens stand for, and in environments
+// such as "prod" that its operator allows; environment may be empty.
+func Service(id, environment string, t TokenSource) Identity {
+	service := &telemetrygatewayv1.Identifier_ManagedServiceIdentifier{ServiceId: id}
+	if environment != "" {
+		service.ServiceEnvironment = &environment
+	}
+	source := &tokens{forget: func(string) {}}
+	if t != nil {
+		source.get = t.Token
+	}
+	if f, ok := t.(interface{ Forget(token string) }); ok {
+		source.forget = f.Forget
+	}
+	return Identity{
+		proto: &telemetrygatewayv1.Identifier{
+			Identifier: &telemetrygatewayv1.Identifier_ManagedService{ManagedService: service},
+		},
+		tokens: source,
+	}
 }
 
 // String names the sender without its secret.
@@ -50,6 +82,8 @@ func (id Identity) String() string {
 		return fmt.Sprintf("licensed instance %q", id.proto.GetLicensedInstance().GetInstanceId())
 	case id.proto.GetUnlicensedInstance() != nil:
 		return fmt.Sprintf("unlicensed instance %q", id.proto.GetUnlicensedInstance().GetInstanceId())
+	case id.proto.GetManagedService() != nil:
+		return fmt.Sprintf("service %q", id.proto.GetManagedService().GetServiceId())
 	default:
 		return "no identity"
 	}
@@ -61,11 +95,15 @@ func (id Identity) GoString() string { return id.String() }
 func (id Identity) check() error {
 	switch {
 	case id.proto == nil:
-		return errors.New("no identity: use Licensed or Unlicensed")
+		return errors.New("no identity: use Licensed, Unlicensed or Service")
 	case id.proto.GetLicensedInstance() != nil && strings.TrimSpace(id.proto.GetLicensedInstance().GetLicenseKey()) == "":
 		return errors.New("the licence key is empty: an instance without one is Unlicensed")
 	case id.proto.GetUnlicensedInstance() != nil && id.proto.GetUnlicensedInstance().GetInstanceId() == "":
 		return errors.New("the site ID is empty")
+	case id.proto.GetManagedService() != nil && id.proto.GetManagedService().GetServiceId() == "":
+		return errors.New("the service's ID is empty")
+	case id.tokens != nil && id.tokens.get == nil:
+		return errors.New("the service has no source of tokens: use ClientCredentials")
 	}
 	if _, err := proto.Marshal(id.proto); err != nil {
 		return errors.New("the identity holds text that is not valid UTF-8")

@@ -91,8 +91,9 @@ func (r Result) Count(o Outcome) int {
 	return n
 }
 
-func verdictOf(v *telemetrygatewayv1.EventVerdict) Verdict {
-	out := Verdict{Reason: v.GetReason(), Field: v.GetField(), Message: v.GetMessage()}
+// verdict reads what the gateway says of an event.
+func (s *call) verdict(v *telemetrygatewayv1.EventVerdict) Verdict {
+	out := Verdict{Reason: s.redact(v.GetReason()), Field: s.redact(v.GetField()), Message: s.redact(v.GetMessage())}
 	switch v.GetOutcome() {
 	case telemetrygatewayv1.EventVerdict_OUTCOME_ACCEPTED:
 		out.Outcome = Accepted

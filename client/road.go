@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -56,12 +58,33 @@ func (r *road) learn(p Protocol) {
 func (s *call) run(ctx context.Context) error {
 	switch s.client.options.Protocol {
 	case GRPC:
-		return s.runStream(ctx)
+		return s.runGRPC(ctx)
 	case Connect:
-		return s.runBatches(ctx)
+		return s.runConnect(ctx)
 	default:
 		return s.runAuto(ctx)
 	}
+}
+
+func (s *call) runGRPC(ctx context.Context) error {
+	if s.client.proxied {
+		return errProxied
+	}
+	if s.single() {
+		if err := s.runEvent(ctx, s.client.grpc.event); !errors.Is(err, errUndecided) {
+			return err
+		}
+	}
+	return s.runStream(ctx)
+}
+
+func (s *call) runConnect(ctx context.Context) error {
+	if s.single() {
+		if err := s.runEvent(ctx, s.client.connect.event); !errors.Is(err, errUndecided) {
+			return err
+		}
+	}
+	return s.runBatches(ctx)
 }
 
 // runAuto finds out how to send before it sends any event. That the way has
@@ -80,13 +103,13 @@ func (s *call) runAuto(ctx context.Context) error {
 		}
 	}
 	if protocol == GRPC {
-		err := s.runStream(ctx)
+		err := s.runGRPC(ctx)
 		if err != nil && failureOf(err).road && ctx.Err() == nil {
 			road.learn(Auto)
 		}
 		return err
 	}
-	err := s.runBatches(ctx)
+	err := s.runConnect(ctx)
 	switch passes := err == nil || answerIn(err) != nil || s.answers > 0; {
 	case ctx.Err() != nil:
 	case passes && blocked != nil:
@@ -106,9 +129,14 @@ func (s *call) ask(ctx context.Context) error {
 	if s.client.proxied {
 		return errProxied
 	}
+	authorization := http.Header{}
+	if err := s.authorize(ctx, authorization); err != nil {
+		return err // what it takes is not the gateway's time
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, errSilent)
 	defer cancel()
-	stream := s.client.stream.CallBidiStream(ctx)
+	stream := s.client.grpc.stream.CallBidiStream(ctx)
+	maps.Copy(stream.RequestHeader(), authorization)
 	sendErr := s.introduce(stream)
 	if err := stream.CloseRequest(); sendErr == nil {
 		sendErr = err

@@ -26,6 +26,12 @@ type call struct {
 	packer   packer
 	result   Result
 	answers  int // to messages of events
+	next     int // the event after the last one that was answered
+	start    int // the event that sending starts with
+	// Of a service: the tokens that this call had, the present one last, and how
+	// many answers there were when it was last given a new one for being refused.
+	tokens  []string
+	renewed int
 
 	mu sync.Mutex
 	// unanswered are the messages sent so far that no response has come for.
@@ -51,6 +57,7 @@ func (c *Client) send(ctx context.Context, events source) (Result, error) {
 		client:   c,
 		events:   events,
 		metadata: &telemetrygatewayv1.RecordEventsRequestMetadata{RequestId: newRequestID(), Identifier: c.identity.proto},
+		renewed:  -1,
 	}
 	s.result = Result{RequestID: s.metadata.RequestId, Verdicts: make([]Verdict, events.len())}
 	for i := range s.result.Verdicts {
@@ -67,20 +74,15 @@ func (c *Client) send(ctx context.Context, events source) (Result, error) {
 		return s.result, nil
 	}
 	err := s.run(ctx)
-	c.idle.Reset(idleTimeout)
-	for _, m := range s.unanswered {
-		for i := m.from; i < m.to; i++ {
-			if s.result.Verdicts[i].Outcome != Unsendable {
-				s.result.Verdicts[i].Reason = ReasonUnanswered
-			}
-		}
+	for s.renew(ctx, err) {
+		err = s.run(ctx)
 	}
+	c.idle.Reset(idleTimeout)
+	s.unheard()
 	if err == nil {
 		return s.result, nil
 	}
-	e := c.classify(ctx, err)
-	e.RequestID = s.result.RequestID
-	e.answered = s.answers > 0
+	e := s.classify(ctx, err)
 	s.result.RetryAfter = max(s.result.RetryAfter, e.RetryAfter)
 	return s.result, e
 }
@@ -89,10 +91,11 @@ func (c *Client) send(ctx context.Context, events source) (Result, error) {
 func (s *call) runStream(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if s.client.proxied {
-		return errProxied
+	stream := s.client.grpc.stream.CallBidiStream(ctx)
+	if err := s.authorize(ctx, stream.RequestHeader()); err != nil {
+		return err
 	}
-	stream := s.client.stream.CallBidiStream(ctx)
+	s.packer.batch, s.packer.prefix = false, nil
 	sent := make(chan error, 1)
 	go func() {
 		err := s.sendMessages(stream)
@@ -124,7 +127,7 @@ func (s *call) sendMessages(stream *stream) error {
 	if err := s.introduce(stream); err != nil {
 		return err
 	}
-	for from := 0; ; {
+	for from := s.start; ; {
 		m, n, to := s.packer.next(from)
 		if n == 0 {
 			return nil
@@ -165,18 +168,20 @@ func (s *call) receiveResponses(stream *stream) error {
 
 // runBatches sends one message after the other, each in a request of its own.
 func (s *call) runBatches(ctx context.Context) error {
-	metadata, err := proto.Marshal(&telemetrygatewayv1.RecordEventBatchRequest{Metadata: s.metadata})
-	if err != nil {
+	if err := s.packUnary(); err != nil {
 		return err
 	}
-	s.packer.batch, s.packer.prefix = true, metadata
-	for from := 0; ; {
+	for from := s.start; ; {
 		m, n, to := s.packer.next(from)
 		if n == 0 {
 			return nil
 		}
+		request := connect.NewRequest(m)
+		if err := s.authorize(ctx, request.Header()); err != nil {
+			return err
+		}
 		s.sending(span{from, to, n})
-		r, err := s.client.batch.CallUnary(ctx, connect.NewRequest(m))
+		r, err := s.client.connect.batch.CallUnary(ctx, request)
 		if err != nil {
 			return err
 		}
@@ -187,10 +192,31 @@ func (s *call) runBatches(ctx context.Context) error {
 	}
 }
 
+// packUnary makes messages that say who sends, which is the same for both unary
+// calls.
+func (s *call) packUnary() error {
+	metadata, err := proto.Marshal(&telemetrygatewayv1.RecordEventBatchRequest{Metadata: s.metadata})
+	s.packer.batch, s.packer.prefix = true, metadata
+	return err
+}
+
 func (s *call) sending(m span) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unanswered = append(s.unanswered, m)
+}
+
+// unheard takes down which events were sent and not answered, when no answer can
+// come any more.
+func (s *call) unheard() {
+	for _, m := range s.unanswered {
+		for i := m.from; i < m.to; i++ {
+			if s.result.Verdicts[i].Outcome != Unsendable {
+				s.result.Verdicts[i].Reason = ReasonUnanswered
+			}
+		}
+	}
+	s.unanswered = nil
 }
 
 // answered takes the response to the oldest message that has none.
@@ -209,6 +235,7 @@ func (s *call) answered(r response) error {
 	s.mu.Unlock()
 
 	s.answers++
+	s.next = m.to
 	if d := r.GetRetryAfter(); d.IsValid() {
 		s.result.RetryAfter = max(s.result.RetryAfter, d.AsDuration())
 	}
@@ -227,7 +254,7 @@ func (s *call) judge(m span, verdicts []*telemetrygatewayv1.EventVerdict) {
 	next := 0
 	for i := m.from; i < m.to; i++ {
 		if v := &s.result.Verdicts[i]; v.Outcome != Unsendable {
-			*v = verdictOf(verdicts[next])
+			*v = s.verdict(verdicts[next])
 			next++
 		}
 	}

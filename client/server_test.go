@@ -27,6 +27,10 @@ type server struct {
 	// answer returns the response to message n, counted from 0; if nil, every
 	// event is accepted. An error ends the call.
 	answer func(n int, events []*telemetrygatewayv1.Event) (*telemetrygatewayv1.RecordEventsResponse, error)
+	// event, if set, answers RecordEvent.
+	event func(*telemetrygatewayv1.Event) (*telemetrygatewayv1.RecordEventResponse, error)
+	// admit, if set, says whether a call with an authorization header is let in.
+	admit func(authorization string) error
 	// afterHalfClose is called when the sender has ended its stream.
 	afterHalfClose func(stream) error
 
@@ -34,8 +38,9 @@ type server struct {
 	disconnect func()
 
 	mu       sync.Mutex
-	calls    []string // procedures, in the order called
-	http     []string // versions of HTTP, likewise
+	calls    []string   // procedures, in the order called
+	headers  [][]string // authorization of each call
+	http     []string   // versions of HTTP, likewise
 	metadata []*telemetrygatewayv1.RecordEventsRequestMetadata
 	messages [][]*telemetrygatewayv1.Event
 	sizes    []int // wire size of each message in bytes
@@ -60,7 +65,9 @@ func acceptAll(_ int, events []*telemetrygatewayv1.Event) (*telemetrygatewayv1.R
 }
 
 func (s *server) RecordEvents(_ context.Context, st stream) error {
-	s.began(st.Spec().Procedure)
+	if err := s.began(st.Spec().Procedure, st.RequestHeader()); err != nil {
+		return err
+	}
 	for known := false; ; {
 		m, err := st.Receive()
 		if errors.Is(err, io.EOF) {
@@ -99,12 +106,28 @@ func (s *server) RecordEvents(_ context.Context, st stream) error {
 	}
 }
 
-func (s *server) RecordEvent(context.Context, *connect.Request[telemetrygatewayv1.RecordEventRequest]) (*connect.Response[telemetrygatewayv1.RecordEventResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("for managed services only"))
+func (s *server) RecordEvent(_ context.Context, req *connect.Request[telemetrygatewayv1.RecordEventRequest]) (*connect.Response[telemetrygatewayv1.RecordEventResponse], error) {
+	if err := s.began(req.Spec().Procedure, req.Header()); err != nil {
+		return nil, err
+	}
+	if s.event == nil {
+		return nil, connect.NewError(connect.CodeUnimplemented, errors.New("not known yet"))
+	}
+	s.identified(req.Msg.GetMetadata())
+	r, err := s.event(req.Msg.GetEvent())
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.messages = append(s.messages, []*telemetrygatewayv1.Event{req.Msg.GetEvent()})
+	return connect.NewResponse(r), nil
 }
 
 func (s *server) RecordEventBatch(_ context.Context, req *connect.Request[telemetrygatewayv1.RecordEventBatchRequest]) (*connect.Response[telemetrygatewayv1.RecordEventBatchResponse], error) {
-	s.began(req.Spec().Procedure)
+	if err := s.began(req.Spec().Procedure, req.Header()); err != nil {
+		return nil, err
+	}
 	s.identified(req.Msg.GetMetadata())
 	r, err := s.received(req.Msg.GetEvents(), req.Msg)
 	if err != nil {
@@ -115,10 +138,15 @@ func (s *server) RecordEventBatch(_ context.Context, req *connect.Request[teleme
 	}), nil
 }
 
-func (s *server) began(procedure string) {
+func (s *server) began(procedure string, h http.Header) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls = append(s.calls, procedure)
+	s.headers = append(s.headers, h.Values("Authorization"))
+	if s.admit == nil {
+		return nil
+	}
+	return s.admit(h.Get("Authorization"))
 }
 
 func (s *server) identified(m *telemetrygatewayv1.RecordEventsRequestMetadata) {

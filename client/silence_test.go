@@ -75,6 +75,11 @@ func (n *network) Addr() net.Addr { return new(net.TCPAddr) }
 // connected returns a client of h.
 func connected(t *testing.T, h http.Handler, gateway string, o client.Options) (*client.Client, *network) {
 	t.Helper()
+	return connectedAs(t, h, gateway, site, o)
+}
+
+func connectedAs(t *testing.T, h http.Handler, gateway string, id client.Identity, o client.Options) (*client.Client, *network) {
+	t.Helper()
 	n := &network{conns: make(chan net.Conn)}
 	s := &http.Server{Handler: h, Protocols: new(http.Protocols), ErrorLog: log.New(io.Discard, "", 0)}
 	both(s.Protocols)
@@ -83,7 +88,7 @@ func connected(t *testing.T, h http.Handler, gateway string, o client.Options) (
 		close(n.conns)
 		s.Close()
 	})
-	c := newClient(t, gateway, site, o)
+	c := newClient(t, gateway, id, o)
 	c.Dial(n.dial)
 	return c, n
 }

@@ -10,6 +10,12 @@
 //	...
 //	err = e.Run(ctx) // until ctx ends
 //
+// An instance's identity is asked for at every pass. A managed service has
+// Options.Service instead, and a queue whose policy redacts nothing:
+//
+//	q, err := queue.Open(ctx, db, queue.Options{Policy: queue.Policy{Vendor: true}})
+//	e, err := exporter.New(q, url, exporter.Options{Service: client.Service("pings", "prod", tokens)})
+//
 // It works in passes. A pass sends what is queued, oldest first, until the
 // queue is empty, and marks each event that the gateway has acknowledged. While
 // one batch is being sent the next is read and the one before is marked, so at
@@ -27,7 +33,8 @@
 //     when it is gone.
 //   - When the policy's mode is local or off there is no client, so no name is
 //     looked up and no packet leaves.
-//   - The content of events and licence keys are in no error and no log line.
+//   - The content of events, licence keys and tokens are in no error and no log
+//     line.
 package exporter
 
 import (
@@ -83,6 +90,10 @@ type Options struct {
 	// Identity is asked at the beginning of every pass, so that a new licence
 	// needs no restart. Nil means that there is no licence.
 	Identity func() Identity
+	// Service is who sends if that is a managed service, as client.Service makes
+	// it, and not an instance. Identity is then not asked, and what the gateway
+	// does not take from the service stays queued.
+	Service client.Identity
 	// Interval is the time between two passes, on average: DefaultInterval if 0,
 	// and at most MaxInterval. Single ones are up to a tenth shorter or longer, so
 	// that instances which were started together do not stay together.
@@ -148,7 +159,11 @@ func New(q *queue.Queue, gatewayURL string, o Options) (*Exporter, error) {
 	if gatewayURL != "" {
 		// This finds out what is wrong with the URL and the client's options; it
 		// opens nothing.
-		c, err := client.New(gatewayURL, client.Unlicensed(q.InstanceID(), ""), o.Client)
+		id := o.Service
+		if id == (client.Identity{}) {
+			id = client.Unlicensed(q.InstanceID(), "")
+		}
+		c, err := client.New(gatewayURL, id, o.Client)
 		if err != nil {
 			return nil, err
 		}
@@ -156,7 +171,7 @@ func New(q *queue.Queue, gatewayURL string, o Options) (*Exporter, error) {
 	}
 	e := &Exporter{q: q, url: gatewayURL, o: o, log: o.Logger}
 	e.walk = walk{batch: o.Batch, limit: o.Batch}
-	e.sender = sender{url: gatewayURL, options: o.Client, patience: patience}
+	e.sender = sender{url: gatewayURL, options: o.Client, patience: patience, service: o.Service}
 	return e, nil
 }
 

@@ -100,11 +100,7 @@ func (e *Exporter) export(ctx context.Context, p *Pass, most time.Duration) erro
 	if err != nil || !p.Leased {
 		return err
 	}
-	id := e.o.Identity()
-	if id.InstanceID == "" {
-		id.InstanceID = e.q.InstanceID()
-	}
-	if err := e.sender.begin(id); err != nil {
+	if err := e.sender.begin(e.identity); err != nil {
 		return err
 	}
 	if !e.walk.onward {
@@ -120,6 +116,15 @@ func (e *Exporter) export(ctx context.Context, p *Pass, most time.Duration) erro
 		e.lease, e.unmarked = nil, marks{}
 	}
 	return err
+}
+
+// identity is who the instance says it is now.
+func (e *Exporter) identity() Identity {
+	id := e.o.Identity()
+	if id.InstanceID == "" {
+		id.InstanceID = e.q.InstanceID()
+	}
+	return id
 }
 
 // fromOldest goes back to the oldest event.

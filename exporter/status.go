@@ -15,6 +15,7 @@ import (
 const (
 	Licensed   = "licensed"
 	Unlicensed = "unlicensed"
+	Service    = "service"
 )
 
 // Values of Pass.Kind besides those of client.Kind.
@@ -37,8 +38,8 @@ type Pass struct {
 	// Leased says that this exporter had the queue to itself. If it is false in a
 	// mode that sends, another exporter has it, and this pass did nothing.
 	Leased bool
-	// Identity is how the last call was made: Licensed or Unlicensed. It is empty
-	// if there was none.
+	// Identity is how the last call was made: Licensed, Unlicensed or Service. It is
+	// empty if there was none.
 	Identity string
 	// LicenseRefused is why the gateway did not take the licence; nil if it did.
 	// The events are then sent as unlicensed.
