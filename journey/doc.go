@@ -10,6 +10,8 @@
 //   - load it with more than it may hold in memory, and it stays within bounds;
 //   - stop it with hundreds of streams open, and each sender knows what to keep;
 //   - read what it published with Google's own client, from Google's emulator;
+//   - have services send with tokens of a real OAuth provider, revoke them, stop
+//     the provider and answer in its place, and only who may send is let in;
 //   - configure it wrongly in every way, and it says what to do;
 //   - replay recorded calls of old senders, byte for byte;
 //   - kill an instance at every step of its calls to the gateway, fill its disk and
@@ -20,7 +22,10 @@
 //   - run an instance that may not send in a network of its own, and no packet
 //     leaves it;
 //   - run the published web client, unmodified, in a real browser, and its events
-//     arrive field by field.
+//     arrive field by field;
+//   - use the page of examples/service in a real browser, with a real OAuth
+//     provider, and leave it in every way: all that was done arrives, as the
+//     service's.
 //
 // Nothing here knows how a payload is made: a ledger outside the processes under
 // test knows of each event whether it was sent and acknowledged, and compares

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,6 +16,9 @@ import (
 	"syscall"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/telemetrygateway/telemetry/internal/identity"
+	"github.com/telemetrygateway/telemetry/internal/oauth/glewlwyd"
 )
 
 // storyGateway is the command "gateway [flags]" of stories: it starts telemetry
@@ -28,6 +32,29 @@ func storyGateway(ts *testscript.TestScript, neg bool, args []string) {
 // telemetry instance and $INSTANCE.
 func storyInstance(ts *testscript.TestScript, neg bool, args []string) {
 	startProcess(ts, neg, "instance", args)
+}
+
+// storyProvider is the command "provider" of stories: it starts an OAuth
+// provider and puts the URLs of its parts into $ISSUER, $INTROSPECTION_URL and
+// $TOKEN_URL. It has three clients: gateway, which may introspect; pings, which
+// may send events; and reader, which may not. The secret of each is in a file,
+// such as pings.secret.
+func storyProvider(ts *testscript.TestScript, _ bool, _ []string) {
+	p, err := glewlwyd.Start(ts.MkAbs("provider"))
+	ts.Check(err)
+	ts.Defer(p.Stop)
+	for client, scope := range map[string]string{"gateway": "", "pings": identity.DefaultScope, "reader": "telemetry_gateway::events::read"} {
+		c := glewlwyd.Client{ID: client, Secret: rand.Text()}
+		if scope != "" {
+			c.Scopes = []string{scope}
+		}
+		ts.Check(p.AddClient(c))
+		ts.Check(os.WriteFile(ts.MkAbs(client+".secret"), []byte(c.Secret+"\n"), 0o600))
+	}
+	ts.Setenv("ISSUER", p.Issuer())
+	ts.Setenv("INTROSPECTION_URL", p.IntrospectionURL())
+	ts.Setenv("TOKEN_URL", p.TokenURL())
+	ts.Value(processesKey{}).(processes)["provider"] = p.Stop
 }
 
 // processes are those that a story has started: what stops each, by command.
@@ -73,7 +100,7 @@ func startProcess(ts *testscript.TestScript, neg bool, command string, args []st
 	ts.Value(processesKey{}).(processes)[command] = stop
 }
 
-// storyEnd is the command "end gateway|instance" of stories. It returns when
+// storyEnd is the command "end gateway|instance|provider" of stories. It returns when
 // the process has ended.
 func storyEnd(ts *testscript.TestScript, _ bool, args []string) {
 	for _, command := range args {
