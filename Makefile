@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run build test race fuzz bench generate check ci clean
+.PHONY: help demo run example build test web race fuzz bench generate check ci clean
 
 BIN := bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
@@ -23,12 +23,20 @@ run: build ## keep a gateway and an instance with a page to click on running
 	@scripts/need curl
 	@scripts/demo $(BIN)/telemetry --keep
 
-test: ## run every test, against real parts
-	@scripts/need curl java mkfs.ext4 pubsub-emulator postgres chromium node npm ip
+example: build ## keep a managed service running, with a gateway and a real OAuth provider
+	@scripts/need curl glewlwyd node npm
+	@scripts/example $(BIN)/telemetry
+
+test: web ## run every test, against real parts
+	@scripts/need curl java mkfs.ext4 pubsub-emulator postgres chromium glewlwyd ip
 	go test ./...
 
+web: ## build and test the client for web pages
+	@scripts/need node npm
+	cd web && npm ci --no-update-notifier --no-fund --no-audit && npm run build && npm test
+
 race: ## run tests under the race detector, but for one of sheer volume
-	@scripts/need java pubsub-emulator postgres cc
+	@scripts/need java pubsub-emulator postgres glewlwyd cc
 	go test -race -skip '^TestMutations$$' . ./client ./cmd/... ./eventlog ./exporter ./intake ./internal/... ./queue ./telemetrytest
 
 fuzz: ## fuzz each target for FUZZTIME (default 30s)
@@ -40,12 +48,13 @@ bench: ## measure speed and memory side by side with the obvious way
 
 # The descriptor is what the contract is held against, so it only ever follows
 # a contract that breaks nothing.
-generate: $(BIN)/buf ## make gen/ and the committed descriptor from proto/
+generate: $(BIN)/buf web/node_modules/.bin/protoc-gen-es ## make gen/, web/src/gen/ and the committed descriptor from proto/
 	$(BIN)/buf breaking --against proto/telemetrygateway.binpb
 	$(BIN)/buf generate
+	$(BIN)/buf generate --template buf.gen.web.yaml
 	$(BIN)/buf build -o proto/telemetrygateway.binpb --as-file-descriptor-set
 
-check: $(BIN)/buf $(BIN)/staticcheck $(BIN)/gofumpt ## lint, and compare what is generated with what is committed
+check: $(BIN)/buf $(BIN)/staticcheck $(BIN)/gofumpt web/node_modules/.bin/protoc-gen-es ## lint, and compare what is generated with what is committed
 	$(BIN)/buf lint
 	$(BIN)/buf breaking --against proto/telemetrygateway.binpb
 	@scripts/regenerated
@@ -60,11 +69,17 @@ ci: ## what CI runs: everything must be there and pass
 	CI=true $(MAKE) test
 	CI=true $(MAKE) race
 	CI=true $(MAKE) demo
+	@scripts/example $(BIN)/telemetry --check
 	@scripts/need postgres
 	go run ./bench -quick
 
 clean: ## remove what was built
 	rm -rf $(BIN)
+
+web/node_modules/.bin/protoc-gen-es: web/package-lock.json
+	@scripts/need node npm
+	cd web && npm ci --no-update-notifier --no-fund --no-audit
+	@touch $@
 
 # Tools have a module of their own, because their dependencies clash with ours.
 $(BIN)/buf $(BIN)/staticcheck $(BIN)/gofumpt: tools/go.mod

@@ -102,7 +102,7 @@ func TestBrowser(t *testing.T) {
 	if text, _, _ := run(t, dir, nil, "tail", "-from-start"); strings.Contains(text, "canary") || strings.Count(text, "\n") != 3 {
 		t.Errorf("the topic has\n%s", text)
 	}
-	checkPicture(t, shot)
+	checkPicture(t, shot, picture)
 }
 
 // expected are the events as they are to arrive, without what only the server
@@ -260,7 +260,7 @@ func drive(t *testing.T, chromium, files, page, instance, screenshot string) (v 
 
 // checkPicture looks whether there is something on a screenshot, and takes it
 // over into the documentation if asked to.
-func checkPicture(t *testing.T, shot string) {
+func checkPicture(t *testing.T, shot, picture string) {
 	t.Helper()
 	if f := flag.Lookup("update"); f.Value.String() == "true" {
 		taken, err := os.ReadFile(shot)
