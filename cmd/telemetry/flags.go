@@ -278,13 +278,14 @@ func (f *flags) printConfig(w io.Writer) error {
 	return err
 }
 
-// passwordParameter is a password among the parameters of a database's URL.
-var passwordParameter = regexp.MustCompile(`(?i)(password=)[^&]*`)
+// secretParameter is a secret among the parameters of a URL, such as that of a
+// database.
+var secretParameter = regexp.MustCompile(`(?i)((?:password|secret|token)=)[^&]*`)
 
 // maskURLs hides user names and passwords in URLs. A password may hold
 // characters that it must not, so everything up to the last @ is hidden.
 func maskURLs(s string) string {
-	s = passwordParameter.ReplaceAllString(s, "${1}"+hidden)
+	s = secretParameter.ReplaceAllString(s, "${1}"+hidden)
 	begin, end := strings.Index(s, "://"), strings.LastIndex(s, "@")
 	if begin < 0 || end < begin {
 		return s

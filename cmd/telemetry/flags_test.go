@@ -161,6 +161,7 @@ func TestPrintConfigHidesSecrets(t *testing.T) {
 		{"topic", "https://user:100%/?#@\" " + canary + "@host", "topic = https://(hidden)@host"},
 		{"topic", "postgres://host/a?password=" + canary + "&sslmode=require", "topic = postgres://host/a?password=(hidden)&sslmode=require"},
 		{"topic", "postgres://host/a?sslmode=require&sslpassword=" + canary, "topic = postgres://host/a?sslmode=require&sslpassword=(hidden)"},
+		{"topic", "https://host/introspect?client_secret=" + canary + "&token=" + canary, "topic = https://host/introspect?client_secret=(hidden)&token=(hidden)"},
 		{"topic", "https://host/a", "topic = https://host/a"},
 		{"topic", "sqlite://data/a b.db", `topic = "sqlite://data/a b.db"`},
 	} {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -23,6 +24,10 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"telemetry": main})
 }
 
+// storyPatience is how long the stories may take, all of them together. They
+// take seconds.
+const storyPatience = 3 * time.Minute
+
 // TestScripts runs the stories in testdata: what a person types, and what they
 // see. Stories begin with an empty environment. With -update, the output that
 // a story expects is rewritten.
@@ -32,8 +37,9 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       flag.Lookup("update").Value.String() == "true",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Deadline:            time.Now().Add(storyPatience),
 		Setup: func(e *testscript.Env) error {
-			e.Values[processesKey{}] = processes{}
+			e.Values[processesKey{}] = processes{e.T(), map[string]func(){}}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -54,11 +55,18 @@ func storyProvider(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Setenv("ISSUER", p.Issuer())
 	ts.Setenv("INTROSPECTION_URL", p.IntrospectionURL())
 	ts.Setenv("TOKEN_URL", p.TokenURL())
-	ts.Value(processesKey{}).(processes)["provider"] = p.Stop
+	ts.Value(processesKey{}).(processes).stop["provider"] = p.Stop
 }
 
-// processes are those that a story has started: what stops each, by command.
-type processes map[string]func()
+// processes are those that a story has started.
+type processes struct {
+	t    testscript.T
+	stop map[string]func() // by command
+}
+
+// processPatience is how long a server may take to start, to answer or to stop.
+// It takes a fraction of a second.
+const processPatience = time.Minute
 
 // processesKey is what a story keeps its processes under.
 type processesKey struct{}
@@ -87,24 +95,33 @@ func startProcess(ts *testscript.TestScript, neg bool, command string, args []st
 		w.Close() // one that ends by itself never says where it listens
 		file.Close()
 	}()
+	// One that is late is ended, and its log says what it was waiting for.
+	abort := func() { _ = cmd.Process.Signal(syscall.SIGABRT) }
+	running := ts.Value(processesKey{}).(processes)
 	stop := func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
+		late := time.AfterFunc(processPatience, abort)
 		<-ended
+		if !late.Stop() {
+			log, _ := os.ReadFile(file.Name())
+			running.t.Fatal(fmt.Sprintf("the %s did not stop:\n%s", command, log)) // ts.Fatalf is for the story's own lines
+		}
 	}
 	ts.Defer(stop)
+	late := time.AfterFunc(processPatience, abort)
 	address, log := listeningAt(r)
-	if address == "" {
+	if !late.Stop() || address == "" {
 		ts.Fatalf("the %s did not start:\n%s", command, log)
 	}
 	ts.Setenv(strings.ToUpper(command), "http://"+address)
-	ts.Value(processesKey{}).(processes)[command] = stop
+	running.stop[command] = stop
 }
 
 // storyEnd is the command "end gateway|instance|provider" of stories. It returns when
 // the process has ended.
 func storyEnd(ts *testscript.TestScript, _ bool, args []string) {
 	for _, command := range args {
-		ts.Value(processesKey{}).(processes)[command]()
+		ts.Value(processesKey{}).(processes).stop[command]()
 	}
 }
 
@@ -121,7 +138,7 @@ func storyPost(ts *testscript.TestScript, neg bool, args []string) {
 		name, value, _ := strings.Cut(h, ": ")
 		r.Header.Add(name, value)
 	}
-	response, err := http.DefaultClient.Do(r)
+	response, err := (&http.Client{Timeout: processPatience}).Do(r)
 	ts.Check(err)
 	defer response.Body.Close()
 	fmt.Fprintln(ts.Stdout(), response.Status)

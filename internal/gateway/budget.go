@@ -28,11 +28,13 @@ const (
 // message is charged twice: for its bytes while they arrive from the network,
 // which may be slow, and, once it is complete, for decoding, encoding and
 // publishing it. A message that holds the second charge waits for nothing but
-// the topic, so waiting for a charge always ends.
+// the topic, so waiting for a charge always ends. A unary call whose sender can
+// be proven by somebody else's server only has a third one while it waits for
+// that, in place of the second: others must not wait for that server too.
 type share struct {
-	receive, process       *semaphore.Weighted
-	receiveMax, processMax int64
-	receivers              receivers
+	receive, process, prove          *semaphore.Weighted
+	receiveMax, processMax, proveMax int64
+	receivers                        receivers
 	// responses bounds answers that senders have not read yet.
 	responses    *semaphore.Weighted
 	responsesMax int64
@@ -67,17 +69,22 @@ func newBudget(total int64, used func(delta int64)) *budget {
 		s, part := &b.shares[c], partOf(total)
 		s.responsesMax = partOf(limits.PendingResponseBytes)
 		s.responses = semaphore.NewWeighted(s.responsesMax)
-		s.receiveMax, s.processMax = part/4, part-part/4
-		s.receive, s.process = semaphore.NewWeighted(s.receiveMax), semaphore.NewWeighted(s.processMax)
+		s.receiveMax = part / 4
+		if class(c) == unproven {
+			s.proveMax = part / limits.ProvingShare
+		}
+		s.processMax = part - s.receiveMax - s.proveMax
+		s.receive, s.process, s.prove = semaphore.NewWeighted(s.receiveMax), semaphore.NewWeighted(s.processMax), semaphore.NewWeighted(s.proveMax)
 	}
 	return b
 }
 
 // A charge is what one message holds of a share.
 type charge struct {
-	b                *budget
-	s                *share
-	receive, process int64
+	b                       *budget
+	s                       *share
+	receive, process, prove int64
+	size                    int64 // of the message, once it is known
 }
 
 func (c *charge) take(ctx context.Context, s *semaphore.Weighted, n int64, held *int64) error {
@@ -104,16 +111,43 @@ func (c *charge) complete(ctx context.Context, of class, size int64) error {
 // settle gives back what was charged too much once the size of a message is
 // known, and what it held of the network's share.
 func (c *charge) settle(size int64) {
+	c.size = size
 	c.give(&c.receive, c.receive)
 	if c.process > 0 {
 		c.give(&c.process, max(0, c.process-c.s.processCost(size)))
 	}
 }
 
+// park exchanges what a message holds for being processed for what it holds
+// while its sender is being proven. It is false if there is no room for that.
+func (c *charge) park() bool {
+	cost := min(limits.ReceiveFactor*c.size, c.s.proveMax)
+	if !c.s.prove.TryAcquire(cost) {
+		return false
+	}
+	c.prove += cost
+	c.b.used(cost)
+	c.give(&c.process, c.process)
+	return true
+}
+
+// resume undoes park, if that was done.
+func (c *charge) resume(ctx context.Context, of class) error {
+	if c.prove == 0 {
+		return nil
+	}
+	if err := c.complete(ctx, of, c.size); err != nil {
+		return err
+	}
+	c.give(&c.prove, c.prove)
+	return nil
+}
+
 // release gives everything back.
 func (c *charge) release() {
 	c.give(&c.receive, c.receive)
 	c.give(&c.process, c.process)
+	c.give(&c.prove, c.prove)
 }
 
 func (c *charge) give(held *int64, n int64) {
@@ -121,8 +155,11 @@ func (c *charge) give(held *int64, n int64) {
 		return
 	}
 	s := c.s.receive
-	if held == &c.process {
+	switch held {
+	case &c.process:
 		s = c.s.process
+	case &c.prove:
+		s = c.s.prove
 	}
 	s.Release(n)
 	*held -= n

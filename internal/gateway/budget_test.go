@@ -23,7 +23,7 @@ import (
 // after one each for the others.
 func TestShareSizes(t *testing.T) {
 	b := newBudget(limits.InFlightBytes, nil)
-	size := func(of class) int64 { return b.shares[of].receiveMax + b.shares[of].processMax }
+	size := func(of class) int64 { return b.shares[of].receiveMax + b.shares[of].processMax + b.shares[of].proveMax }
 	const part = limits.InFlightBytes / limits.UnlicensedShare
 	if size(unproven) != part || size(unlicensed) != part || size(proven) != limits.InFlightBytes-2*part {
 		t.Errorf("shares are %d, %d and %d", size(unproven), size(unlicensed), size(proven))

@@ -100,7 +100,7 @@ func (c *call) done() {
 // busy says that a message has been received and not been dealt with. To wait
 // for the memory of another one then could be to wait for ever; and none comes,
 // unless a unary call goes on after its only message.
-func (c *call) busy() bool { return c.charge.process > 0 }
+func (c *call) busy() bool { return c.charge.process > 0 || c.charge.prove > 0 }
 
 // answer says that a unary call's response has size bytes and is about to be
 // written, for which its sender has as long as that of a stream.
@@ -312,7 +312,7 @@ func (c *call) readWhole(p []byte) (int, error) {
 	n, err := c.body.Read(p)
 	c.received += int64(n)
 	c.arrived.Add(int64(n))
-	if errors.Is(err, io.EOF) && c.charge.process == 0 {
+	if errors.Is(err, io.EOF) && !c.busy() {
 		if err := c.complete(c.size); err != nil {
 			return n, err
 		}

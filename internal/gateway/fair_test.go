@@ -18,7 +18,7 @@ import (
 
 func fairSession(t *testing.T, s *server, md *pb.RecordEventsRequestMetadata) *session {
 	t.Helper()
-	session, err := s.newSession(t.Context(), marshal(t, md), "127.0.0.1:1", nil)
+	session, err := s.newSession(context.WithValue(t.Context(), callKey{}, new(call)), marshal(t, md), "127.0.0.1:1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math"
 	"net/http"
@@ -76,9 +77,10 @@ type Gateway struct {
 	// arenas are large buffers that no session needs now.
 	arenas sync.Pool
 
-	// serving ends with Stop.
-	serving context.Context
-	ended   context.CancelFunc
+	// serving ends with Stop, and atOnce has ended already: who waits for it
+	// takes only what is at hand.
+	serving, atOnce context.Context
+	ended           context.CancelFunc
 
 	mu       sync.Mutex
 	calls    map[*call]struct{}
@@ -105,8 +107,10 @@ func New(o Options) *Gateway {
 	used := func(delta int64) { o.Metrics.InFlightBytes.Add(float64(delta)) }
 	procs := int64(runtime.GOMAXPROCS(0))
 	serving, ended := context.WithCancel(context.Background())
+	atOnce, cancel := context.WithCancel(serving)
+	cancel()
 	return &Gateway{
-		o: o, budget: newBudget(o.InFlightBytes, used), calls: make(map[*call]struct{}), serving: serving, ended: ended,
+		o: o, budget: newBudget(o.InFlightBytes, used), calls: make(map[*call]struct{}), serving: serving, atOnce: atOnce, ended: ended,
 		newcomers:         perNetwork{max: limits.NewcomersPerNetwork},
 		unlicensedStreams: semaphore.NewWeighted(limits.Calls / limits.UnlicensedShare),
 		encoders:          semaphore.NewWeighted(procs),
@@ -243,12 +247,13 @@ func (g *Gateway) newSession(ctx context.Context, metadata []byte, remote string
 	}
 	address := g.address(remote, header)
 	peer := identity.Peer{Address: address, Authorization: header.Values("Authorization")}
-	proving, cancel := g.whileServing(ctx)
-	defer cancel()
-	sender, err := g.o.Identities.Identify(proving, md.GetIdentifier(), peer)
+	sender, err := g.identify(ctx, md.GetIdentifier(), peer)
 	if err != nil {
 		g.o.Log.Log(ctx, levelOf(err), "sender refused", "request_id", md.GetRequestId(), "address", address, "error", err)
 		return nil, g.refused(err)
+	}
+	if err := callOf(ctx).charge.resume(ctx, unproven); err != nil {
+		return nil, endedWaiting(err)
 	}
 	encoder, err := payload.NewEncoder(md, payloadSender(sender), g.o.KeyForm)
 	if err != nil {
@@ -258,6 +263,21 @@ func (g *Gateway) newSession(ctx context.Context, metadata []byte, remote string
 		g: g, sender: sender, encoder: encoder,
 		log: g.o.Log.With("request_id", md.GetRequestId(), "source", sender.Kind, "sender", sender.ID),
 	}, nil
+}
+
+// identify establishes who sends. A unary call, which has its events already,
+// does not keep the memory for processing them while it waits for the proof.
+func (g *Gateway) identify(ctx context.Context, id *telemetrygatewayv1.Identifier, peer identity.Peer) (*identity.Sender, error) {
+	if c := callOf(ctx); c.busy() {
+		sender, err := g.o.Identities.Identify(g.atOnce, id, peer)
+		var r *identity.Refusal
+		if !errors.As(err, &r) || r.Reason != identity.Unavailable || !c.charge.park() {
+			return sender, err
+		}
+	}
+	proving, cancel := g.whileServing(ctx)
+	defer cancel()
+	return g.o.Identities.Identify(proving, id, peer)
 }
 
 // recheck says whether what the sender proved still holds.

@@ -210,7 +210,7 @@ func TestCanceled(t *testing.T) {
 				down := failingTopic{err: errors.New("down")}
 				o.Topic, o.DeadLetters = hook{down, cancel}, hook{down, cancel}
 			})
-			session, err := s.newSession(t.Context(), marshal(t, unlicensedMetadata("site")), "127.0.0.1:1", nil)
+			session, err := s.newSession(context.WithValue(t.Context(), callKey{}, new(call)), marshal(t, unlicensedMetadata("site")), "127.0.0.1:1", nil)
 			if err != nil {
 				t.Fatal(err)
 			}

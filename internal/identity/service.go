@@ -67,6 +67,7 @@ func newServices(o ServiceOptions, now func() time.Time) (*services, error) {
 	if s.scope, err = ParseScope(cmp.Or(o.Scope, DefaultScope)); err != nil {
 		return nil, fmt.Errorf("-oauth-scope: %w", err)
 	}
+	o.OAuth.Wanted = func(c *oauth.Claims) bool { return s.scope.GrantedBy(c.Scopes) }
 	if s.tokens, err = oauth.New(o.OAuth); err != nil {
 		return nil, err
 	}
@@ -113,6 +114,11 @@ func (s *services) identify(ctx context.Context, id *telemetrygatewayv1.Identifi
 	}
 	if err := checkText("managed_service.service_environment", environment, limits.SenderIDBytes); err != nil {
 		return nil, err
+	}
+	// Who reads a topic tells services from instances by this name.
+	switch Kind(name) {
+	case LicensedInstance, UnlicensedInstance, ManagedService:
+		return nil, refuse(NotAllowed, "no service may be named %q, which is a kind of sender; choose another service_id", name)
 	}
 	scope := "service/" + url.PathEscape(name)
 	if environment != "" {

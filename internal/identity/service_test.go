@@ -115,6 +115,7 @@ func TestService(t *testing.T) {
 		"part":      `"client_id": "pings", "scope": "xtelemetry_gateway::events::writex"`,
 		"nobody":    `"scope": "telemetry_gateway::events::write"`,
 		"other":     `"client_id": "pong", "scope": "telemetry_gateway::events::write"`,
+		"posing":    `"client_id": "licensed_instance", "scope": "telemetry_gateway::events::write"`,
 		"foreign":   `"client_id": "pings", "scope": "telemetry_gateway::events::write", "aud": "else"`,
 	} {
 		p.answer(token, `{"active": true, `+claims+`}`)
@@ -164,6 +165,8 @@ func TestService(t *testing.T) {
 		{"bad character first", ids, serviceID("a\nb"), "", Malformed, "control character"},
 		{"long environment first", ids, serviceIn("pings", strings.Repeat("x", limits.SenderIDBytes+1)), "", Malformed, "service_environment has 129 bytes"},
 		{"bad environment first", ids, serviceIn("pings", "\xff"), "", Malformed, "service_environment"},
+		{"named like instances", ids, serviceID("licensed_instance"), "Bearer posing", NotAllowed, "a kind of sender"},
+		{"named like others", ids, serviceID("unlicensed_instance"), "Bearer " + goodToken, NotAllowed, "a kind of sender"},
 		{"both too long", ids, serviceIn(long, long), "", Malformed, "together"},
 	} {
 		p.pass(time.Second) // so that the limit on new tokens is met by none
@@ -263,6 +266,24 @@ func TestServiceIsRechecked(t *testing.T) {
 			wantRefusal(t, err, row.want)
 		})
 	}
+}
+
+// A token without the scope is not one to remember for a minute: when the
+// provider grants the scope after all, the service does not wait for long.
+func TestScopeGrantedLater(t *testing.T) {
+	p := newIntrospector(t)
+	p.answer(goodToken, `{"active": true, "client_id": "pings"}`)
+	ids := p.identities(t)
+	for range 10 {
+		_, err := ids.Identify(t.Context(), serviceID("pings"), bearing("Bearer "+goodToken))
+		wantRefusal(t, err, NotAllowed)
+	}
+	if p.asked != 1 {
+		t.Errorf("the provider was asked %d times, want once", p.asked)
+	}
+	p.answer(goodToken, `{"active": true, "client_id": "pings", "scope": "telemetry_gateway::events::write"}`)
+	p.pass(10 * time.Second)
+	mustIdentify(t, ids, serviceID("pings"), bearing("Bearer "+goodToken))
 }
 
 func TestServiceExpiresDuringAStream(t *testing.T) {

@@ -157,6 +157,9 @@ const (
 	// UnlicensedShare is the part of InFlightBytes, as 1/n, that unlicensed
 	// senders may take together, so that they cannot crowd out licensed ones.
 	UnlicensedShare = 4
+	// ProvingShare is the part of the share of unary calls, as 1/n, that those
+	// take whose senders are being proven by a provider of access tokens.
+	ProvingShare = 8
 	// PendingResponseBytes is how much memory responses that their senders
 	// have not read yet may take together, and StreamResponseBytes the part of
 	// it that one stream may take, unless a single response is larger.
@@ -211,6 +214,9 @@ const (
 	// their turn.
 	TokenChecks = 16
 	TokenWait   = time.Second
+	// TokensChecked is how many tokens that are not known to be good are being
+	// checked at once, by whatever means: one for each call that there can be.
+	TokensChecked = Calls
 	// TokenTimeout bounds one exchange with the provider, and TokenAnswerBytes
 	// what it says about a token.
 	TokenTimeout     = 5 * time.Second

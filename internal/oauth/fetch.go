@@ -38,10 +38,13 @@ func newFetcher(o Options) *fetcher {
 	return &fetcher{&http.Client{
 		Timeout: limits.TokenTimeout,
 		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DialContext:            o.dial,
-			TLSClientConfig:        &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12},
-			ForceAttemptHTTP2:      true,
+			Proxy:             http.ProxyFromEnvironment,
+			DialContext:       o.dial,
+			TLSClientConfig:   &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12},
+			ForceAttemptHTTP2: true,
+			// Or a connection that died in silence would be used for as long as the
+			// kernel keeps it, which is a quarter of an hour.
+			HTTP2:                  &http.HTTP2Config{SendPingTimeout: limits.TokenTimeout, PingTimeout: limits.TokenTimeout},
 			MaxIdleConnsPerHost:    2 * limits.TokenChecks,
 			IdleConnTimeout:        90 * time.Second,
 			MaxResponseHeaderBytes: fetchHeaderBytes,

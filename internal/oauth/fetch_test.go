@@ -6,6 +6,8 @@ package oauth
 import (
 	"bufio"
 	"compress/gzip"
+	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -212,4 +214,77 @@ func TestProviderBehindTLS(t *testing.T) {
 	if p.about("token") != 1 {
 		t.Error("the token was sent to an unknown provider")
 	}
+}
+
+// A connection that is dead without anybody saying so, as after a failover,
+// must not keep the provider out of reach until the kernel gives it up, which
+// takes a quarter of an hour. HTTP/2 would go on using it.
+func TestConnectionThatIsDead(t *testing.T) {
+	certified := httptest.NewTLSServer(nil)
+	defer certified.Close()
+	trusted := x509.NewCertPool()
+	trusted.AddCert(certified.Certificate())
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{network: network{make(chan net.Conn), make(chan struct{})}}
+		p.answer = func(w http.ResponseWriter, r *http.Request) {
+			if r.ProtoMajor != 2 {
+				t.Errorf("asked by %s", r.Proto)
+			}
+			fmt.Fprint(w, active)
+		}
+		server := &http.Server{Handler: p, TLSConfig: certified.TLS.Clone()}
+		server.TLSConfig.NextProtos = []string{"h2"}
+		go server.ServeTLS(p.network, "", "")
+		defer server.Close()
+		var conns []*deadConn
+		v := p.verifier(t, func(o *Options) {
+			o.IntrospectionURL, o.RootCAs = "https://127.0.0.1/introspect", trusted
+			o.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+				conn, err := p.dial(ctx, network, address)
+				if err != nil {
+					return nil, err
+				}
+				c := &deadConn{Conn: conn}
+				p.set(func() { conns = append(conns, c) })
+				return c, nil
+			}
+		})
+		want(t, v, "first", "")
+		p.set(func() {
+			for _, c := range conns {
+				c.dead.Store(true)
+			}
+		})
+		began := time.Now()
+		for n := 0; try(t, v, fmt.Sprintf("token-%d", n), home) != ""; n++ {
+			if time.Since(began) > 20*time.Second {
+				t.Fatal("the dead connection is still used")
+			}
+			time.Sleep(time.Second)
+		}
+		v.fetch.client.CloseIdleConnections()
+	})
+}
+
+// deadConn is a connection that, once dead, takes what is written and brings
+// nothing.
+type deadConn struct {
+	net.Conn
+	dead atomic.Bool
+}
+
+func (c *deadConn) Read(b []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(b)
+		if err != nil || !c.dead.Load() {
+			return n, err
+		}
+	}
+}
+
+func (c *deadConn) Write(b []byte) (int, error) {
+	if c.dead.Load() {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
 }

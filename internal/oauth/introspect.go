@@ -37,12 +37,19 @@ type introspection struct {
 	// token from an access token.
 	TokenType string `json:"token_type"`
 	TokenUse  string `json:"token_use"`
+	Type      string `json:"typ"`
 	// Confirmation is there if only the holder of a key may use the token.
 	Confirmation json.RawMessage `json:"cnf"`
 }
 
-// otherTokens are what the provider may call what is no access token.
-var otherTokens = []string{"refresh", "refresh_token", "id", "id_token"}
+// otherTokens are what a provider may call what is no access token.
+var otherTokens = []string{"refresh", "refresh_token", "offline", "id", "id_token", "logout"}
+
+// otherToken says whether a provider calls a token, by one of several names,
+// something other than an access token.
+func otherToken(names ...string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return slices.Contains(otherTokens, strings.ToLower(name)) })
+}
 
 // ask has the provider say what a token is worth. signed is what the token says
 // of itself, if its signature was checked.
@@ -86,8 +93,7 @@ func (v *Verifier) judge(said *introspection, signed *Claims) (*Claims, *Error) 
 	case !*said.Active,
 		said.Issuer != "" && v.o.Issuer != "" && said.Issuer != v.o.Issuer,
 		said.NotBefore != nil && now.Add(skew).Before(said.NotBefore.time()),
-		slices.Contains(otherTokens, strings.ToLower(said.TokenType)),
-		slices.Contains(otherTokens, strings.ToLower(said.TokenUse)):
+		otherToken(said.TokenType, said.TokenUse, said.Type):
 		return nil, inactive()
 	case bound(said.Confirmation):
 		return nil, keyBound()

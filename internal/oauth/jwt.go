@@ -118,6 +118,9 @@ type claimSet struct {
 	AuthorizedParty string   `json:"azp"`
 	Scope           *scopes  `json:"scope"`
 	ShortScope      *scopes  `json:"scp"`
+	// What some providers say the token is for; its header has a type as well.
+	TokenUse string `json:"token_use"`
+	Type     string `json:"typ"`
 	// Confirmation is there if only the holder of a key may use the token.
 	Confirmation json.RawMessage `json:"cnf"`
 }
@@ -140,6 +143,8 @@ func (s *signatures) claims(payload []byte) (*Claims, error) {
 		return nil, errors.New("it is not valid yet")
 	case c.IssuedAt != nil && now.Add(skew).Before(c.IssuedAt.time()):
 		return nil, errors.New("it is issued in the future")
+	case otherToken(c.TokenUse, c.Type):
+		return nil, errors.New("it is not an access token")
 	case bound(c.Confirmation):
 		return nil, keyBound()
 	case s.o.Audience != "" && !slices.Contains(c.Audience, s.o.Audience):

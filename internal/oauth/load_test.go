@@ -4,6 +4,7 @@
 package oauth
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -189,5 +190,77 @@ func TestReturningTokensTakeTurns(t *testing.T) {
 			all.Go(func() { want(t, v, fmt.Sprintf("token-%d", i), "") })
 		}
 		all.Wait()
+	})
+}
+
+// Tokens that are real and of no use here, which whoever has an account with
+// the provider can get, are as little a burden as those that were made up.
+func TestFloodOfUselessTokens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := serve(t)
+		p.answers["good"] = active
+		v := p.verifier(t, func(o *Options) {
+			o.Wanted = func(c *Claims) bool { return len(c.Scopes) > 0 }
+		})
+		p.answer = func(w http.ResponseWriter, r *http.Request) {
+			if r.PostFormValue("token") == "good" {
+				fmt.Fprint(w, active)
+				return
+			}
+			fmt.Fprint(w, `{"active": true, "client_id": "someone"}`)
+		}
+		want(t, v, "good", "")
+		useless := func(token string) bool { return token != "good" }
+		const n = 1000
+		for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(time.Second) {
+			for i := range n {
+				from := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
+				if got := try(t, v, fmt.Sprintf("useless-%d", i), from); got != "" && got != Busy {
+					t.Fatalf("refused for %q", got)
+				}
+			}
+			want(t, v, "good", "")
+		}
+		if most := p.busiest(useless); most > 50 {
+			t.Errorf("%d useless tokens reached the provider within a second", most)
+		}
+		if len(v.good.byToken) != 1 {
+			t.Errorf("%d tokens are remembered as good ones, want 1", len(v.good.byToken))
+		}
+		if n := p.about("useless-0"); n < 2 {
+			t.Errorf("a token that may have become useful was asked about %d times", n)
+		}
+	})
+}
+
+// Whoever begins calls and breaks them off leaves no more checks behind than
+// there can be calls, though the provider keeps each of them waiting.
+func TestChecksUnderWayAreBounded(t *testing.T) {
+	signingKeys()
+	synctest.Test(t, func(t *testing.T) {
+		p, i := serveKeys(t)
+		v := p.verifier(t, both)
+		known := i.token(t, "p256", "key")
+		p.answers[known] = active[:len(active)-1] + `, "aud": "gateway"}`
+		want(t, v, known, "")
+		time.Sleep(Bound) // so that the known one has to be checked again
+		i.answer(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		gone, leave := context.WithCancel(t.Context())
+		leave()
+		signed := sign(t, "ES256", signingKeys()["p256-other"], object{"alg": "ES256", "kid": "made up"}, i.claims())
+		for n := range 3 * limits.TokensChecked {
+			_, _ = v.Verify(gone, fmt.Sprintf("%s%d", signed, n), home)
+		}
+		v.mu.Lock()
+		under := len(v.checks)
+		v.mu.Unlock()
+		if under > limits.TokensChecked {
+			t.Errorf("%d checks are under way, want %d at most", under, limits.TokensChecked)
+		}
+		want(t, v, signed+"x", Busy)
+		want(t, v, known, "") // which the crowd does not hold up
+		i.answer(nil)
+		time.Sleep(refetchInterval)
+		want(t, v, signed, Inactive)
 	})
 }

@@ -27,7 +27,7 @@ import (
 
 // Bound is how long a token may still be taken after the provider has begun to
 // call it inactive. A token that has only its signature for proof is taken
-// until it expires.
+// until it expires, and for a minute more, by which clocks may be apart.
 const Bound = 60 * time.Second
 
 // Options of New.
@@ -42,6 +42,10 @@ type Options struct {
 	ClientID, ClientSecret string
 	// Audience is whom tokens must be for; empty means anyone.
 	Audience string
+	// Wanted, if set, says whether a token that counts is of use here. One that is
+	// not is remembered for as short as a bad one, and kept apart from the good
+	// ones as well: it is as easily had.
+	Wanted func(*Claims) bool
 	// RootCAs vouch for the provider; nil means those of the system.
 	RootCAs *x509.CertPool
 	// Log is told when the provider cannot be asked, and when it can be again.
@@ -138,6 +142,9 @@ func New(o Options) (*Verifier, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Wanted == nil {
+		o.Wanted = func(*Claims) bool { return true }
 	}
 	switch {
 	case o.Issuer == "" && o.IntrospectionURL == "":

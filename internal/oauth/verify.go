@@ -39,7 +39,7 @@ type Verifier struct {
 	signatures *signatures // nil without an issuer
 	health     *health
 
-	good, bad *cache
+	good, bad *cache // bad has those of no use as well
 	strangers *limiter
 	// Tokens that were good before have a lane of their own to the provider, so
 	// that strangers cannot hold them up.
@@ -109,13 +109,14 @@ func (v *Verifier) look(d digest) (claims *Claims, refusal *Error, again bool) {
 		return a.claims, nil, now.Sub(a.asked) >= renewAfter && v.good.retry(d, now)
 	}
 	if a, ok := v.bad.get(d); ok && a.counts(now, inactiveFor) {
-		return nil, a.err, false
+		return a.claims, a.err, false
 	}
 	return nil, nil, false
 }
 
 // start starts a check, or finds the one under way. It goes on without whoever
-// started it, because others may have come to wait for it.
+// started it, because others may have come to wait for it; and so there could be
+// any number of them.
 func (v *Verifier) start(d digest, token string, from netip.Addr) *check {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -123,6 +124,12 @@ func (v *Verifier) start(d digest, token string, from netip.Addr) *check {
 		return c
 	}
 	c := &check{done: make(chan struct{})}
+	if _, known := v.good.get(d); !known && len(v.checks) >= limits.TokensChecked {
+		v.o.Checked(Check{Method: v.decides(), Result: "limited"})
+		c.err = busy()
+		close(c.done)
+		return c
+	}
 	v.checks[d] = c
 	go func() {
 		defer func() {
@@ -148,9 +155,12 @@ func (v *Verifier) check(ctx context.Context, d digest, token string, from netip
 	var definite bool
 	a.claims, a.err, definite = v.prove(ctx, d, token, from)
 	switch {
-	case a.claims != nil:
+	case a.claims != nil && v.o.Wanted(a.claims):
 		v.good.put(d, a)
 		v.bad.drop(d)
+	case a.claims != nil:
+		v.good.drop(d)
+		v.bad.put(d, a)
 	case a.err.Reason == Inactive || a.err.Reason == WrongAudience:
 		v.good.drop(d)
 		if definite {
@@ -179,6 +189,14 @@ func (v *Verifier) prove(ctx context.Context, d digest, token string, from netip
 	claims, refusal = v.ask(ctx, d, token, from, signed)
 	v.o.Checked(Check{"introspection", resultOf(refusal), v.o.Now().Sub(began)})
 	return claims, refusal, true
+}
+
+// decides is the method that has the last word.
+func (v *Verifier) decides() string {
+	if v.o.IntrospectionURL != "" {
+		return "introspection"
+	}
+	return "signature"
 }
 
 // checkSignature proves a token by its signature. The provider's keys may have
