@@ -121,11 +121,14 @@ type Buffer struct {
 
 	wake    chan struct{} // has an element when a call may be due earlier than it was
 	closing chan struct{} // closed by Close
-	// life is what every call is made under. Close ends it when its time is up.
+	// life is what every call is made under. The Close that is at it ends it when
+	// its time is up.
 	life context.Context
 	end  context.CancelCauseFunc
 
-	// turn has an element while someone sends, who has what follows.
+	// closer has an element while a Close is at it, and turn while someone sends,
+	// who has what follows.
+	closer  chan struct{}
 	turn    chan struct{}
 	limit   int  // events in the next call
 	failing bool // calls fail, and that has been logged
@@ -154,7 +157,7 @@ func New(c *client.Client, o Options) *Buffer {
 	}
 	b := &Buffer{
 		client: c, o: o, log: o.Logger, limit: callEvents,
-		wake: make(chan struct{}, 1), closing: make(chan struct{}), turn: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), closing: make(chan struct{}), closer: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 	}
 	b.life, b.end = context.WithCancelCause(context.Background())
 	return b

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -110,6 +111,9 @@ func (b *Buffer) full() bool { return len(b.events) >= callEvents || b.stats.Byt
 // event twice is safe. It tries again after errors, but does not wait for as
 // long as the gateway asks for if ctx ends before that.
 //
+// What is left is given back once: if another call of Close has not ended when
+// ctx does, that one has it, and the error of this one is that of ctx.
+//
 // Stop what records first, so that nothing is turned away.
 func (b *Buffer) Close(ctx context.Context) error {
 	b.mu.Lock()
@@ -118,9 +122,19 @@ func (b *Buffer) Close(ctx context.Context) error {
 		close(b.closing)
 	}
 	b.mu.Unlock()
+	select {
+	case b.closer <- struct{}{}:
+	default:
+		select {
+		case b.closer <- struct{}{}:
+		case <-ctx.Done():
+			return fmt.Errorf("close buffer: another Close is at it: %w", context.Cause(ctx))
+		}
+	}
+	defer func() { <-b.closer }()
 	stop := context.AfterFunc(ctx, func() { b.end(context.Cause(ctx)) })
 	defer stop()
-	b.turn <- struct{}{} // Run, or another Close, ends when its call has ended
+	b.turn <- struct{}{} // Run ends when its call has ended
 	defer func() { <-b.turn }()
 	return b.giveBack(b.drain(ctx))
 }
@@ -140,7 +154,7 @@ func (b *Buffer) drain(ctx context.Context) error {
 			continue
 		}
 		if end, ok := ctx.Deadline(); ok && time.Until(end) < pause {
-			return err
+			return cmp.Or(err, fmt.Errorf("the gateway asks to wait for %s", pause))
 		}
 		select {
 		case <-time.After(pause):

@@ -19,6 +19,10 @@ const (
 	// event is larger. As much is sent at once, without waiting for company.
 	callEvents = 1000
 	callBytes  = 1 << 20
+	// step is the factor by which calls get smaller when they break, and larger
+	// again. With one that is smaller for the latter, calls of which some break
+	// would end up with an event each.
+	step = 4
 	// callTimeout is how long one call may take.
 	callTimeout = time.Minute
 
@@ -105,11 +109,11 @@ func (b *Buffer) judge(batch []event, r client.Result, err error) (failures int,
 	progress := len(unheard)+len(failed) < len(batch)
 	switch {
 	case progress:
-		b.limit = min(2*b.limit, callEvents)
+		b.limit = min(step*b.limit, callEvents)
 		b.stats.Failures = 0
 	case !broke(err):
 	case b.limit > 1:
-		b.limit = max(1, min(b.limit, len(batch))/4)
+		b.limit = max(1, min(b.limit, len(batch))/step)
 	default:
 		// The call broke at this event alone.
 		unheard, failed = nil, append(failed, unheard...)

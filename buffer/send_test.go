@@ -150,6 +150,30 @@ func TestEventThatBreaksCalls(t *testing.T) {
 	wantReceived(t, s, slices.Delete(numbered(0, 3000), 123, 124))
 }
 
+// A gateway of which every other call fails is still sent many events at once.
+func TestEveryOtherCallFails(t *testing.T) {
+	s := serve(t)
+	s.intercept(func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
+		if s.calls.Load()%2 == 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		pass.ServeHTTP(w, r)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b := newBuffer(t, s.url, Options{})
+		stop := running(t, b)
+		mustAdd(t, b, numbered(0, 5000)...)
+		time.Sleep(time.Minute)
+		wantStats(t, b, Stats{Added: 5000, Accepted: 5000})
+		stop()
+	})
+	if n := s.calls.Load(); n > 200 {
+		t.Errorf("%d calls", n)
+	}
+	wantReceived(t, s, numbered(0, 5000))
+}
+
 // A call that hangs is given up, and what it had is sent again.
 func TestCallThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

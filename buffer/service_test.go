@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/telemetrygateway/telemetry/client"
@@ -86,5 +87,39 @@ func TestService(t *testing.T) {
 	wantReceived(t, s, append(append(numbered(0, 5), newEvent(10)), numbered(20, 25)...))
 	if n := p.issued.Load(); n != 2 {
 		t.Errorf("%d tokens were issued, want 2", n)
+	}
+}
+
+// A gateway that takes no token is neither called nor has tokens made for it
+// more often than one that is down.
+func TestServiceThatIsNotTaken(t *testing.T) {
+	for _, code := range []string{"unauthenticated", "permission_denied"} {
+		p := new(provider)
+		ts := httptest.NewUnstartedServer(p)
+		ts.Config.SetKeepAlivesEnabled(false)
+		ts.Start()
+		defer ts.Close()
+		s := serve(t)
+		s.intercept(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprintf(w, `{"code": %q}`, code)
+		})
+		synctest.Test(t, func(t *testing.T) {
+			tokens, err := client.ClientCredentials{TokenURL: ts.URL + "/token", ClientID: "pings", ClientSecret: "secret"}.TokenSource()
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := bufferAs(t, s.url, client.Service("pings", "prod", tokens), Options{})
+			stop := running(t, b)
+			mustAdd(t, b, numbered(0, 5)...)
+			time.Sleep(time.Hour)
+			stop()
+			wantStats(t, b, Stats{Added: 5, Pending: 5})
+			// On average there is an attempt every half minute.
+			if calls, issued := s.calls.Load(), p.issued.Load(); calls < 100 || calls > 500 || issued > calls/2+1 {
+				t.Errorf("%s: %d calls and %d tokens within an hour", code, calls, issued)
+			}
+		})
 	}
 }

@@ -7,9 +7,18 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 )
+
+// deniedPause is how long a token is kept in use that was denied permission,
+// when another one did not help.
+const deniedPause = time.Minute
+
+// keptTokens is how many tokens of a call are known, to take them out of texts.
+// A source may have another one for each message.
+const keptTokens = 4
 
 // tokenError is why a service has no token for a call.
 type tokenError struct{ cause error }
@@ -33,7 +42,7 @@ func (s *call) authorize(ctx context.Context, h http.Header) error {
 		return &tokenError{err}
 	}
 	if len(s.tokens) == 0 || s.tokens[len(s.tokens)-1] != token {
-		s.tokens = append(s.tokens, token)
+		s.tokens = append(s.tokens[max(0, len(s.tokens)-keptTokens+1):], token)
 	}
 	h.Set("Authorization", "Bearer "+token)
 	return nil
@@ -41,23 +50,39 @@ func (s *call) authorize(ctx context.Context, h http.Header) error {
 
 // renew reports whether a call that ended with err goes on with another token,
 // and makes ready for that. It does when the gateway did not take the token,
-// as when that has expired on the way or was revoked: once, and after that only
+// as when that has expired on the way or was revoked, or has denied it
+// permission for the first time in a while: once, and after that only
 // if there was an answer in between, so that a stream outlives its tokens and a
 // gateway that takes none is not asked for ever.
 func (s *call) renew(ctx context.Context, err error) bool {
 	rpc := answerIn(err)
-	if rpc == nil || rpc.Code() != connect.CodeUnauthenticated || len(s.tokens) == 0 || s.renewed == s.answers {
+	if rpc == nil || len(s.tokens) == 0 || s.renewed == s.answers {
 		return false
 	}
 	source := s.client.identity.tokens
 	refused := s.tokens[len(s.tokens)-1]
-	source.forget(refused)
-	if token, err := source.get(ctx); err == nil && token == refused {
+	denied := rpc.Code() == connect.CodePermissionDenied
+	switch {
+	case rpc.Code() == connect.CodeUnauthenticated, denied && s.client.mayForget():
+		source.forget(refused)
+	case !denied:
+		return false
+	}
+	if token, err := source.get(ctx); err == nil && token == refused || err != nil && denied {
 		return false // the gateway's answer says more than that there is no other
 	}
 	s.unheard()
 	s.renewed, s.start = s.answers, s.next
 	return true
+}
+
+// mayForget says whether a token that was denied permission is to be forgotten
+// for that. Another may be good: old gateways answer so when a token has
+// expired, and a client may have been allowed the scope only after it got its
+// token. Most often it is not, and so the provider is not asked each time.
+func (c *Client) mayForget() bool {
+	now, last := time.Now(), c.denied.Load()
+	return (last == nil || now.Sub(*last) >= deniedPause) && c.denied.CompareAndSwap(last, &now)
 }
 
 // redact takes secrets out of text that came from outside.

@@ -187,7 +187,8 @@ type Client struct {
 		batch *connect.Client[message, telemetrygatewayv1.RecordEventBatchResponse]
 		event *connect.Client[message, telemetrygatewayv1.RecordEventResponse]
 	}
-	noEvent atomic.Bool // the gateway has no RecordEvent
+	noEvent atomic.Bool               // the gateway has no RecordEvent
+	denied  atomic.Pointer[time.Time] // when a token was last forgotten for being denied permission
 	http    []*http.Client
 	idle    *time.Timer // closes connections that have not been used for a while
 }

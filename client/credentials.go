@@ -39,7 +39,7 @@ type ClientCredentials struct {
 	// resource (RFC 8707). A provider ignores the one that it does not know.
 	Audience string
 	// Params are sent along with each request for a token.
-	Params url.Values
+	Params url.Values `json:"-"`
 	// TLS is for https providers: extra roots, client certificates. Nil means
 	// the system's roots.
 	TLS *tls.Config `json:"-"`

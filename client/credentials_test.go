@@ -318,7 +318,7 @@ func TestCredentialsHideTheSecret(t *testing.T) {
 	for _, h := range []slog.Handler{slog.NewTextHandler(&text, nil), slog.NewJSONHandler(&text, nil)} {
 		slog.New(h).Info("x", "credentials", c, "pointer", &c, "source", s, "identity", id, "fixed", fixed)
 	}
-	_ = json.NewEncoder(&text).Encode(client.ClientCredentials{ClientSecret: clientSecret})
+	_ = json.NewEncoder(&text).Encode(client.ClientCredentials{ClientSecret: clientSecret, Params: url.Values{"client_assertion": {clientSecret}}})
 	wantNoSecret(t, text.String())
 	if !strings.Contains(text.String(), `service "pings"`) || !strings.Contains(text.String(), `client "pings of/Köln" at 127.0.0.1:`) {
 		t.Error("nor does it say who it is")

@@ -4,6 +4,7 @@
 package client_test
 
 import (
+	"bufio"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -193,7 +194,11 @@ func closedPort(t *testing.T) string {
 }
 
 // greeter returns an address at which something talks that is not HTTP.
-func greeter(t *testing.T) string {
+func greeter(t *testing.T) string { return mailServer(t, false) }
+
+// mailServer serves what is not HTTP. A patient one hears a request to its end:
+// what net/http makes of the other depends on which of the two is faster.
+func mailServer(t *testing.T, patient bool) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -206,9 +211,14 @@ func greeter(t *testing.T) string {
 			if err != nil {
 				return
 			}
-			fmt.Fprint(conn, "220 mail.example.com ESMTP\r\n")
 			go func() {
 				defer conn.Close() // only then, lest what was said be lost
+				if patient {
+					if r, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+						_, _ = io.Copy(io.Discard, r.Body)
+					}
+				}
+				fmt.Fprint(conn, "220 mail.example.com ESMTP\r\n")
 				_, _ = io.Copy(io.Discard, conn)
 			}()
 		}

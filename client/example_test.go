@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http/httptest"
+	"os"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -58,4 +60,22 @@ func Example() {
 	// event 1 is accepted
 	// event 2 is accepted
 	// 0 to send again
+}
+
+// fileToken is a token in a file that a platform renews.
+type fileToken string
+
+func (f fileToken) Token(context.Context) (string, error) {
+	b, err := os.ReadFile(string(f))
+	return strings.TrimSpace(string(b)), err
+}
+
+// Tokens may come from anywhere.
+func ExampleTokenSource() {
+	c, err := client.New("https://telemetry.example.com", client.Service("pings", "prod", fileToken("/run/secrets/token")), client.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer c.Close()
 }

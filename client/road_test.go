@@ -194,7 +194,7 @@ func TestAutoErrors(t *testing.T) {
 			url, _ := peer(t, new(server).handler(), true, both)
 			return strings.Replace(url, "https:", "http:", 1), nil
 		}, client.NotGateway, []string{"Connect over HTTP/1.1: what answers is not a gateway: 400", "whether it is http or https"}, false},
-		{"not HTTP", func(t *testing.T) (string, *tls.Config) { return "http://" + greeter(t), nil }, client.NotGateway, []string{"does not speak HTTP: check the port"}, false},
+		{"not HTTP", func(t *testing.T) (string, *tls.Config) { return "http://" + mailServer(t, true), nil }, client.NotGateway, []string{"does not speak HTTP: check the port"}, false},
 		{"another web server", func(t *testing.T) (string, *tls.Config) { return peer(t, page(200), false, both) }, client.NotGateway, []string{"gRPC: what answers is not a gateway", "Connect over HTTP/1.1: what answers is not a gateway"}, false},
 		{"another path", func(t *testing.T) (string, *tls.Config) { return peer(t, http.NotFoundHandler(), true, both) }, client.NotGateway, []string{"404", "address, its port and its path"}, false},
 		{"proxy without a gateway behind it", func(t *testing.T) (string, *tls.Config) { return peer(t, page(502), true, both) }, client.Broken, []string{"a proxy before the gateway", "502"}, false},

@@ -28,8 +28,8 @@ type call struct {
 	answers  int // to messages of events
 	next     int // the event after the last one that was answered
 	start    int // the event that sending starts with
-	// Of a service: the tokens that this call had, the present one last, and how
-	// many answers there were when it was last given a new one for being refused.
+	// Of a service: the last tokens that this call had, the present one last, and
+	// how many answers there were when it was last given a new one for being refused.
 	tokens  []string
 	renewed int
 

@@ -153,7 +153,7 @@ func TestSingleEvent(t *testing.T) {
 		{"an error that accepts", answer(nil, withVerdict(connect.CodeUnavailable, strange, 0)), client.Verdict{Reason: client.ReasonUnanswered}, client.Broken, 0, "e"},
 		{"stopping", answer(nil, bare(connect.CodeUnavailable)), client.Verdict{Reason: client.ReasonUnanswered}, client.Broken, 0, "e"},
 		{"at a limit", answer(nil, detailed(connect.CodeResourceExhausted, "slow down", 2*time.Second)), client.Verdict{Reason: client.ReasonUnanswered}, client.Busy, 2 * time.Second, "e"},
-		{"not allowed", answer(nil, bare(connect.CodePermissionDenied)), client.Verdict{Reason: client.ReasonUnanswered}, client.Refused, 0, "e"},
+		{"not allowed, with either token", answer(nil, bare(connect.CodePermissionDenied)), client.Verdict{Reason: client.ReasonUnanswered}, client.Refused, 0, "ee"},
 		// Old gateways do not say whether the event is at fault; the other calls do.
 		{"invalid, old", answer(nil, bare(connect.CodeInvalidArgument)), client.Verdict{Outcome: client.Accepted}, "", 0, "es"},
 		{"internal, old", answer(nil, bare(connect.CodeInternal)), client.Verdict{Outcome: client.Accepted}, "", 0, "es"},

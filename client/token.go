@@ -36,8 +36,11 @@ const (
 	// tokenTimeout is how long a provider may take to answer.
 	tokenTimeout = 10 * time.Second
 	// tokenPause is the least time between two requests for a token that follow a
-	// failure, or that a refusal of the gateway brings about.
-	tokenPause = time.Second
+	// failure, or that a refusal of the gateway brings about. Of the latter, it
+	// doubles with each that soon follows another, up to maxTokenPause: a gateway
+	// may take no token at all, or not for a while after it was made.
+	tokenPause    = time.Second
+	maxTokenPause = time.Minute
 	// renewBefore is how long before its end a token is renewed, at most; of a
 	// short life it is the last fifth.
 	renewBefore = time.Minute
@@ -59,7 +62,8 @@ type credentialTokens struct {
 	request        *tokenRequest // under way, or nil
 	failure        error         // of the last request, which ended at failed
 	failed         time.Time
-	forgot         time.Time // when Forget last did
+	forgot         time.Time     // when Forget last did
+	keep           time.Duration // how long after that it does nothing
 }
 
 // tokenRequest is one request for a token, shared by everyone who waits.
@@ -108,9 +112,16 @@ func (s *credentialTokens) Token(ctx context.Context) (string, error) {
 func (s *credentialTokens) Forget(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now := time.Now(); token == s.token && (s.forgot.IsZero() || now.Sub(s.forgot) >= tokenPause) {
-		s.token, s.forgot = "", now
+	since := time.Since(s.forgot)
+	switch {
+	case token != s.token || since < s.keep:
+		return
+	case since > 2*maxTokenPause:
+		s.keep = tokenPause
+	default:
+		s.keep = min(2*s.keep, maxTokenPause)
 	}
+	s.token, s.forgot = "", time.Now()
 }
 
 // ask makes one request. It does not end with whoever was the first to want a
@@ -134,9 +145,11 @@ func (s *credentialTokens) ask(r *tokenRequest) {
 		s.failure = fmt.Errorf("get a token from %s: %w", s.provider, err)
 		s.failed = time.Now()
 	} else {
-		s.token, s.renew, s.expires = t.AccessToken, time.Time{}, t.Expiry
-		if !t.Expiry.IsZero() {
-			s.renew = t.Expiry.Add(-min(renewBefore, time.Until(t.Expiry)/5))
+		s.token, s.renew, s.expires = t.AccessToken, time.Time{}, time.Time{}
+		// One that has ended when it is given out is not meant: some providers
+		// write -1 for no end.
+		if life := time.Until(t.Expiry); life > 0 {
+			s.renew, s.expires = t.Expiry.Add(-min(renewBefore, life/5)), t.Expiry
 		}
 		r.token = s.token
 	}

@@ -77,12 +77,14 @@ func TestTokenIsRenewedAhead(t *testing.T) {
 			wantToken(t, s, "token-3")
 		})
 	}
-	synctest.Test(t, func(t *testing.T) {
-		s := inMemory(t, &provider{})
-		wantToken(t, s, "token-1")
-		time.Sleep(1000 * time.Hour)
-		wantToken(t, s, "token-1")
-	})
+	for _, life := range []int{0, -1} { // the latter some write for "without end"
+		synctest.Test(t, func(t *testing.T) {
+			s := inMemory(t, &provider{life: life})
+			wantToken(t, s, "token-1")
+			time.Sleep(1000 * time.Hour)
+			wantToken(t, s, "token-1")
+		})
+	}
 }
 
 // While the provider is down the token that there is serves until its end, and
@@ -181,5 +183,32 @@ func TestForget(t *testing.T) {
 		time.Sleep(time.Second)
 		forget("token-2")
 		wantToken(t, s, "token-3")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{life: 3600}
+		s := inMemory(t, p)
+		take := func() string {
+			token, err := s.Token(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return token
+		}
+		for range 3600 { // seconds, in which no token is taken
+			s.(interface{ Forget(string) }).Forget(take())
+			time.Sleep(time.Second)
+		}
+		if n := p.requests(); n < 60 || n > 70 {
+			t.Errorf("%d requests within an hour, want about one a minute", n)
+		}
+		time.Sleep(10 * time.Minute) // all is well
+		for range 2 {
+			before := take()
+			s.(interface{ Forget(string) }).Forget(before)
+			if take() == before {
+				t.Error("a token is kept that was not taken, long after the last that was not")
+			}
+			time.Sleep(time.Second)
+		}
 	})
 }
