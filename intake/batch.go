@@ -4,6 +4,7 @@
 package intake
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"unicode/utf8"
@@ -207,16 +208,14 @@ func countJSON(data []byte, left *int) {
 }
 
 func readJSON(data []byte) (*batch, *connect.Error) {
-	var (
-		b      = &batch{decode: eventFromJSON}
-		fields map[string]json.RawMessage
-	)
-	switch {
-	case !utf8.Valid(data):
+	if !utf8.Valid(data) {
 		return nil, invalid("", "the request is not valid UTF-8")
-	case json.Unmarshal(data, &fields) != nil:
+	}
+	fields, ok := fieldsOnce(data)
+	if !ok {
 		return nil, invalid("", "the request is not a telemetryintake.v1.RecordEventsRequest in JSON")
 	}
+	b := &batch{decode: eventFromJSON}
 	if raw := fields["client"]; raw != nil && string(raw) != "null" {
 		var client telemetryintakev1.Client
 		if jsonOptions.Unmarshal(raw, &client) != nil {
@@ -240,6 +239,25 @@ func readJSON(data []byte) (*batch, *connect.Error) {
 		b.events[i] = raw
 	}
 	return b, nil
+}
+
+// fieldsOnce returns the fields of an object, or of null, none of which may be
+// there twice: the events of one list would be lost, and nobody would hear of it.
+func fieldsOnce(data []byte) (map[string]json.RawMessage, bool) {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(data, &fields) != nil {
+		return nil, false
+	}
+	seen := 0
+	d := json.NewDecoder(bytes.NewReader(data))
+	_, err := d.Token()
+	for ; err == nil && d.More(); seen++ {
+		var value json.RawMessage
+		if _, err = d.Token(); err == nil {
+			err = d.Decode(&value)
+		}
+	}
+	return fields, err == nil && seen == len(fields)
 }
 
 func eventFromJSON(data []byte) (*telemetryintakev1.Event, *limits.Violation) {

@@ -49,6 +49,7 @@ func TestConnectRefused(t *testing.T) {
 		{"events are null", "json", `{"events":null}`, argument, "events", "no events"},
 		{"events are no list", "json", `{"events":{"secret":1}}`, argument, "events", "not a list"},
 		{"events of GraphQL", "json", body(`[` + simple + `]`), argument, "events", "no events"},
+		{"two lists of events", "json", `{"events":[` + event + `],"events":[` + event + `]}`, argument, "", "not a telemetryintake"},
 		{"other capitals", "json", `{"Events":[` + event + `]}`, argument, "events", "no events"},
 		{"too many events", "json", events(501, event), exhausted, "events", "501 events are more than the 500"},
 		{"too many values", "json", events(2, `{"feature":"search","action":"executed","parameters":{"privateMetadata":{"secret":[`+strings.Repeat("0,", 25_000)+`0]}}}`), exhausted, "events", "more than 50000 values"},

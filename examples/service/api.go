@@ -75,7 +75,8 @@ func read(w http.ResponseWriter, r *http.Request, into any) bool {
 
 func reply(w http.ResponseWriter, value any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(value) // whoever asked may be gone
+	w.Header().Set("Cache-Control", "no-store") // how somebody voted is for nobody else
+	_ = json.NewEncoder(w).Encode(value)        // whoever asked may be gone
 }
 
 func isText(s string) bool { return strings.TrimSpace(s) != "" && len(s) <= 500 }

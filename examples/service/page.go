@@ -4,8 +4,10 @@
 package main
 
 import (
+	"crypto/sha256"
 	"embed"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 )
@@ -21,14 +23,23 @@ var embedded embed.FS
 const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// page serves the files, once the page's script has been built.
 func page() (http.Handler, error) {
 	files, err := fs.Sub(embedded, "page/public")
 	if err != nil {
 		return nil, err
 	}
+	return site(files)
+}
+
+// site serves the files, once the page's script has been built. Browsers ask each
+// time whether they have changed, and get them again only then.
+func site(files fs.FS) (http.Handler, error) {
 	if _, err := fs.Stat(files, "app.js"); err != nil {
 		return nil, errors.New("the page's script was not there when this was built: run make example, or see examples/service/README.md")
+	}
+	version, err := versionOf(files)
+	if err != nil {
+		return nil, err
 	}
 	serve := http.FileServerFS(files)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -37,6 +48,22 @@ func page() (http.Handler, error) {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-cache")
+		h.Set("ETag", version)
 		serve.ServeHTTP(w, r)
 	}), nil
+}
+
+// versionOf returns what tells these files from others: embedded ones have no
+// times.
+func versionOf(files fs.FS) (string, error) {
+	sum := sha256.New()
+	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := fs.ReadFile(files, name)
+		sum.Write(content)
+		return err
+	})
+	return fmt.Sprintf(`"%x"`, sum.Sum(nil)[:16]), err
 }

@@ -62,6 +62,10 @@ export class Door {
 
   async #call(key: string, events: Event[], keepalive: boolean, signal?: AbortSignal): Promise<Outcome> {
     const { baseUrl, client, credentials, interceptors } = this.#options
+    if (!reachable(baseUrl)) {
+      const message = `there is no page to tell where the backend is, or baseUrl is no address: ${JSON.stringify(baseUrl)}`
+      return { kind: 'refused', forGood: true, message }
+    }
     let status = 0
     try {
       const transport = createConnectTransport({
@@ -98,6 +102,19 @@ export class Door {
       // There are no beacons here: what is left is that the page lives.
     }
     return { kind: 'unknown', after: 0 }
+  }
+}
+
+/**
+ * Reports whether requests can be sent to a URL at all. Where there is no page,
+ * one without a host is nowhere: trying would never end, nor would a program
+ * that waits for it.
+ */
+function reachable(url: string): boolean {
+  try {
+    return Boolean(new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href))
+  } catch {
+    return false
   }
 }
 

@@ -28,10 +28,16 @@ export interface OutboxOptions {
 }
 
 /**
- * Browsers take requests that survive a page as long as those under way have at
- * most 64 KiB. Some of that is for what is around the events.
+ * Browsers take requests that survive a page as long as the bodies of those
+ * under way have at most so many bytes.
  */
-export const survivingBytes = 60 * 1024
+const survivingBytes = 64 * 1024
+
+/** The most that is around a batch's events: its key, and a client that backends take. */
+const aroundBytes = 512
+
+/** The most bytes of events that may be in a batch, so that it can survive the page. */
+export const largestBatch = 60 * 1024
 
 /** The mean wait before the second try is half of this, and doubles from there. */
 const firstWait = 1_000
@@ -134,14 +140,14 @@ export class Outbox {
   }
 
   #copyAll(): void {
-    if (!this.#permitted()) {
+    if (!this.permitted()) {
       return
     }
     for (const batch of this.#batches) {
       if (batch.copy) {
         continue
       }
-      if (this.#surviving + batch.bytes > survivingBytes) {
+      if (this.#surviving + batch.bytes + aroundBytes > survivingBytes) {
         break // it goes the usual way, if the page lives
       }
       this.#copy(batch)
@@ -163,7 +169,7 @@ export class Outbox {
       return
     }
     this.#sending = true
-    for (let batch; (batch = this.#batches[0])?.due && this.#permitted(); ) {
+    for (let batch; (batch = this.#batches[0])?.due && this.permitted(); ) {
       await this.#try(batch)
     }
     this.#sending = false
@@ -195,7 +201,7 @@ export class Outbox {
 
   /** Sends a batch so that it survives the page. */
   #copy(batch: Batch): void {
-    const { bytes } = batch
+    const bytes = batch.bytes + aroundBytes
     batch.key ??= newKey()
     this.#surviving += bytes
     batch.copy = this.#options.door.sendSurviving(batch.key, batch.events).then(outcome => {
@@ -233,7 +239,7 @@ export class Outbox {
   }
 
   /** Tells whether recording is still switched on. If not, nothing waits any more. */
-  #permitted(): boolean {
+  permitted(): boolean {
     const permitted = this.#options.enabled()
     if (!permitted) {
       this.#drop([...this.#batches], 'disabled')

@@ -8,7 +8,7 @@ import type { Interceptor } from '@connectrpc/connect'
 import type { Constant, ConstantKeys, Name } from './constant.js'
 import { Door } from './door.js'
 import { EventSchema } from './gen/telemetryintake/v1/telemetryintake_pb.js'
-import { type DropReason, Outbox, survivingBytes } from './outbox.js'
+import { type DropReason, largestBatch, Outbox } from './outbox.js'
 
 export interface RecorderOptions {
   /** What the user sees, such as `{ name: 'shop.web', version: '1.4.0' }`. */
@@ -105,7 +105,7 @@ export class Recorder<Feature extends string = string, Action extends string = s
         credentials: options.credentials ?? 'same-origin',
         interceptors: options.interceptors ?? [],
       }),
-      enabled: () => this.#enabled(),
+      enabled: () => quietly(options.enabled ?? (() => !doNotTrack())) ?? false,
       onInvalid: ({ feature, action }, { reason, field, message }) =>
         this.#onInvalid({ feature, action, reason, field, message }),
       onDropped: (count, reason) => {
@@ -114,7 +114,7 @@ export class Recorder<Feature extends string = string, Action extends string = s
       },
       flushInterval: options.flushInterval ?? 1_000,
       maxBatchEvents: options.maxBatchEvents ?? 100,
-      maxBatchBytes: Math.min(options.maxBatchBytes ?? 30 * 1024, survivingBytes),
+      maxBatchBytes: Math.min(options.maxBatchBytes ?? 30 * 1024, largestBatch),
       maxBufferedEvents: options.maxBufferedEvents ?? 1_000,
       maxBufferedBytes: options.maxBufferedBytes ?? 1024 * 1024,
     })
@@ -138,7 +138,7 @@ export class Recorder<Feature extends string = string, Action extends string = s
     Product extends string = string,
     Category extends string = string,
   >(feature: F & Name<F>, action: A & Name<A>, parameters: Parameters<M, P, Product, Category> = {}): void {
-    if (!this.#enabled()) {
+    if (!this.#outbox.permitted()) {
       return
     }
     try {
@@ -158,8 +158,8 @@ export class Recorder<Feature extends string = string, Action extends string = s
         interactionId,
       })
       const bytes = toBinary(EventSchema, event).length + framing
-      if (bytes > survivingBytes) {
-        const message = `has ${bytes} bytes, more than ${survivingBytes}`
+      if (bytes > largestBatch) {
+        const message = `has ${bytes} bytes, more than ${largestBatch}`
         return this.#onInvalid({ feature, action, reason: 'too_large', field: '', message })
       }
       this.#outbox.add(event, bytes)
@@ -177,11 +177,6 @@ export class Recorder<Feature extends string = string, Action extends string = s
   async close(): Promise<void> {
     await this.#outbox.close()
     this.#listening.abort()
-  }
-
-  #enabled(): boolean {
-    const { enabled = () => !doNotTrack() } = this.#options
-    return quietly(enabled) ?? false
   }
 
   #onInvalid(event: InvalidEvent): void {

@@ -137,6 +137,19 @@ test('browsers are never asked for more than they give requests that survive', a
   assert.deepEqual(new Set(backend.stored.map((event: any) => event.parameters.metadata.i ?? 0)).size, 30)
 })
 
+test('however small the batches are', async () => {
+  const recorder = open({ maxBatchEvents: 1, client: { name: 'n'.repeat(200), version: '1' } })
+  backend.faults = [gate()]
+  for (let i = 0; i < 200; i++) {
+    recorder.record('cart', 'opened', { privateMetadata: { note: 'x'.repeat(200) } })
+  }
+  hide()
+  const surviving = requests.filter(({ keepalive }) => keepalive)
+  assert.ok(surviving.reduce((sum, { bytes }) => sum + bytes, 0) < 64 * 1024)
+  await recorder.flush()
+  await until(() => backend.stored.length === 200)
+})
+
 test('while a hidden page cannot reach the backend, it waits like any other', async () => {
   mock.timers.enable({ apis: ['setTimeout'] })
   const failure = mock.method(Math, 'random', () => 1)

@@ -364,6 +364,21 @@ test('nothing is recorded while recording is switched off, and nothing sent', as
   assert.deepEqual(backend.names, ['cart/reopened'])
 })
 
+test('what waits when somebody says no is not sent if they say yes again', async () => {
+  let enabled = true
+  const dropped: unknown[] = []
+  const recorder = open({ enabled: () => enabled, onDropped: (count, reason) => dropped.push([count, reason]) })
+  recorder.record('cart', 'opened')
+  enabled = false
+  recorder.record('cart', 'closed')
+  enabled = true
+  recorder.record('cart', 'reopened')
+  await recorder.flush()
+  await until(() => backend.stored.length > 0)
+  assert.deepEqual(backend.names, ['cart/reopened'])
+  assert.deepEqual(dropped, [[1, 'disabled']])
+})
+
 test('by default, a browser that asks not to track is not recorded', async () => {
   for (const asks of [{ doNotTrack: '1' }, { globalPrivacyControl: true }, { doNotTrack: '0' }]) {
     const navigator = Object.getOwnPropertyDescriptor(globalThis, 'navigator')
@@ -409,6 +424,17 @@ test('nothing keeps running when nothing waits', async () => {
 
 function timeouts(): number {
   return process.getActiveResourcesInfo().filter(resource => resource === 'Timeout').length
+}
+
+for (const baseUrl of [undefined, '/telemetry', 'no address']) {
+  test(`where there is no page, nothing waits for ever to be sent to ${baseUrl}`, async () => {
+    const warned = warnings()
+    const recorder = open({ baseUrl })
+    recorder.record('cart', 'opened')
+    await recorder.flush()
+    assert.equal(recorder.dropped, 1)
+    assert.match(warned.join(), /recording ends: .*baseUrl/)
+  })
 }
 
 test('requests carry what interceptors add', async () => {
