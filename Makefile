@@ -31,13 +31,13 @@ test: web ## run every test, against real parts
 	@scripts/need curl java mkfs.ext4 pubsub-emulator postgres chromium glewlwyd ip
 	go test ./...
 
-web: ## build and test the client for web pages
+web: web/node_modules/.bin/protoc-gen-es ## build and test the client for web pages
 	@scripts/need node npm
-	cd web && npm ci --no-update-notifier --no-fund --no-audit && npm run build && npm test
+	cd web && npm run build && npm test
 
 race: ## run tests under the race detector, but for one of sheer volume
 	@scripts/need java pubsub-emulator postgres glewlwyd cc
-	go test -race -skip '^TestMutations$$' . ./client ./cmd/... ./eventlog ./exporter ./intake ./internal/... ./queue ./telemetrytest
+	go test -race -skip '^TestMutations$$' . ./buffer ./client ./cmd/... ./eventlog ./examples/... ./exporter ./intake ./internal/... ./queue ./telemetrytest
 
 fuzz: ## fuzz each target for FUZZTIME (default 30s)
 	@scripts/fuzz $(or $(FUZZTIME),30s)
@@ -69,12 +69,12 @@ ci: ## what CI runs: everything must be there and pass
 	CI=true $(MAKE) test
 	CI=true $(MAKE) race
 	CI=true $(MAKE) demo
-	@scripts/example $(BIN)/telemetry --check
+	@timeout 5m scripts/example $(BIN)/telemetry --check
 	@scripts/need postgres
 	go run ./bench -quick
 
 clean: ## remove what was built
-	rm -rf $(BIN)
+	rm -rf $(BIN) $(addprefix web/,node_modules dist build) $(addprefix examples/service/page/,node_modules public/app.js)
 
 web/node_modules/.bin/protoc-gen-es: web/package-lock.json
 	@scripts/need node npm

@@ -2,6 +2,8 @@ module github.com/telemetrygateway/telemetry
 
 go 1.26.0
 
+ignore node_modules
+
 tool (
 	connectrpc.com/connect/cmd/protoc-gen-connect-go
 	google.golang.org/protobuf/cmd/protoc-gen-go

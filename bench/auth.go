@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -145,15 +144,13 @@ func (r *report) printAuth(w io.Writer, rows []*row) {
 	fmt.Fprintln(t, "\tCPU µs\tallocs\tB\tshare %\t")
 	whole := r.row("auth/500-events")
 	for _, row := range rows {
-		share := ratio(row, whole)
-		share.Median, share.Min, share.Max = share.Median*100, share.Min*100, share.Max*100
-		text := share.String()
-		if row == whole {
-			text = ""
+		share := ""
+		if s := ratio(row, whole); row != whole && s != (spread{}) {
+			share = fmt.Sprintf("%.2g (%.2g–%.2g)", s.Median*100, s.Min*100, s.Max*100)
 		}
 		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t\n", row.Name, row.spread(sample.cpu),
 			figure(row.spread(func(s sample) float64 { return s.Allocs }).Median),
-			figure(row.spread(func(s sample) float64 { return s.Bytes }).Median), strings.TrimSpace(text))
+			figure(row.spread(func(s sample) float64 { return s.Bytes }).Median), share)
 	}
 	t.Flush()
 }

@@ -90,7 +90,7 @@ func TestExpiresInUse(t *testing.T) {
 	a := startAuthority(t)
 	pings := a.service(t, "pings")
 	g := startGateway(t, t.TempDir(), a.introspection(t, a.IntrospectionURL())...)
-	if err := a.SetTokenLifetime(5 * time.Second); err != nil {
+	if err := a.SetTokenLifetime(10 * time.Second); err != nil {
 		t.Fatal(err)
 	}
 	token := a.token(t, pings)

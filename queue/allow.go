@@ -4,11 +4,9 @@
 package queue
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -17,10 +15,11 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/telemetrygateway/telemetry/internal/limits"
+	"github.com/telemetrygateway/telemetry/internal/strictyaml"
 )
 
-// allowListBytes is the largest allow list that is read.
-const allowListBytes = 1 << 20
+// allowListBytes is the largest allow list that is read, in either of its forms.
+const allowListBytes = strictyaml.MaxBytes
 
 // anyAction is the Allowed.Action that stands for every action of a feature.
 const anyAction = "*"
@@ -143,41 +142,24 @@ func ParseAllowList(text []byte) (*AllowList, error) {
 }
 
 func parseYAML(text []byte) (*AllowList, error) {
-	if len(text) > allowListBytes {
-		return nil, fmt.Errorf("it has %d bytes, more than %d", len(text), allowListBytes)
-	}
 	l := &AllowList{byEvent: map[eventName]Allowed{}}
-	d := yaml.NewDecoder(bytes.NewReader(text))
-	var doc, next yaml.Node
-	if err := d.Decode(&doc); errors.Is(err, io.EOF) {
-		return l, nil
-	} else if err != nil {
-		return nil, syntaxError(err)
-	}
-	if err := d.Decode(&next); err == nil {
-		return nil, fmt.Errorf("line %d: a second document begins; put all entries under one allow", next.Line)
-	} else if !errors.Is(err, io.EOF) {
-		return nil, syntaxError(err)
-	}
-	var entries *yaml.Node
-	if err := readFields(doc.Content[0], map[string]func(*yaml.Node) error{
-		"allow": func(n *yaml.Node) error { entries = n; return nil },
-	}); err != nil {
+	entries, err := strictyaml.Only("allow", text)
+	if err != nil {
 		return nil, err
 	}
-	if entries.Tag == "!!null" { // all entries are commented out
+	if entries == nil || entries.Tag == "!!null" { // all entries are commented out
 		return l, nil
 	}
-	return l, readList(entries, func(n *yaml.Node) error {
+	return l, strictyaml.List(entries, func(n *yaml.Node) error {
 		var a Allowed
-		if err := readFields(n, map[string]func(*yaml.Node) error{
-			"feature": readText(&a.Feature),
-			"action":  readText(&a.Action),
-			"reason":  readText(&a.Reason),
+		if err := strictyaml.Object(n, nil, map[string]strictyaml.Read{
+			"feature": strictyaml.Text(&a.Feature),
+			"action":  strictyaml.Text(&a.Action),
+			"reason":  strictyaml.Text(&a.Reason),
 			"keys": func(n *yaml.Node) error {
-				return readList(n, func(n *yaml.Node) error {
+				return strictyaml.List(n, func(n *yaml.Node) error {
 					a.Keys = append(a.Keys, "")
-					return readText(&a.Keys[len(a.Keys)-1])(n)
+					return strictyaml.Text(&a.Keys[len(a.Keys)-1])(n)
 				})
 			},
 		}); err != nil {
@@ -188,65 +170,6 @@ func parseYAML(text []byte) (*AllowList, error) {
 		}
 		return nil
 	})
-}
-
-// syntaxError adds what is most often wrong.
-func syntaxError(err error) error {
-	return fmt.Errorf(`%w (a text that begins with "*", as the one for every action does, must be in quotes)`, err)
-}
-
-// The YAML tree is read by hand and not into a struct, because only so is a
-// line known for every error, and a number never taken for a text.
-
-// readFields reads an object that must have exactly these fields.
-func readFields(n *yaml.Node, fields map[string]func(*yaml.Node) error) error {
-	names := strings.Join(slices.Sorted(maps.Keys(fields)), ", ")
-	if n.Kind != yaml.MappingNode {
-		return fmt.Errorf("line %d: this is not an object; there must be one with: %s", n.Line, names)
-	}
-	seen := map[string]bool{}
-	for i := 0; i < len(n.Content); i += 2 {
-		name, value := n.Content[i], n.Content[i+1]
-		read, ok := fields[name.Value]
-		switch {
-		case !ok || name.Kind != yaml.ScalarNode:
-			return fmt.Errorf("line %d: field %q is not known; it must be one of: %s", name.Line, name.Value, names)
-		case seen[name.Value]:
-			return fmt.Errorf("line %d: field %s is there twice", name.Line, name.Value)
-		}
-		seen[name.Value] = true
-		if err := read(value); err != nil {
-			return err
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		if !seen[name] {
-			return fmt.Errorf("line %d: field %s is missing", n.Line, name)
-		}
-	}
-	return nil
-}
-
-func readList(n *yaml.Node, read func(*yaml.Node) error) error {
-	if n.Kind != yaml.SequenceNode {
-		return fmt.Errorf("line %d: this is not a list", n.Line)
-	}
-	for _, item := range n.Content {
-		if err := read(item); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func readText(text *string) func(*yaml.Node) error {
-	return func(n *yaml.Node) error {
-		if n.Kind != yaml.ScalarNode || n.Tag != "!!str" {
-			return fmt.Errorf("line %d: this is not a text; put it in quotes if it should be one", n.Line)
-		}
-		*text = n.Value
-		return nil
-	}
 }
 
 // allowedByEnvironment is the name under which the original is given entries.

@@ -4,26 +4,19 @@
 package identity
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"gopkg.in/yaml.v3"
 
 	"github.com/telemetrygateway/telemetry/internal/limits"
+	"github.com/telemetrygateway/telemetry/internal/strictyaml"
 	"github.com/telemetrygateway/telemetry/internal/watch"
 )
-
-// serviceFileBytes is the largest services file. Reading YAML takes many times
-// its size.
-const serviceFileBytes = 1 << 20
 
 // anyEnvironment, in a services file, stands for all of them.
 const anyEnvironment = "*"
@@ -113,27 +106,15 @@ func (s *serviceFile) allow(client, service, environment string) error {
 // it does not know is an error, which names the line: a misspelt file must not
 // let in others than it seems to.
 func parseServices(text []byte) (map[clientService]*listing, error) {
-	if len(text) > serviceFileBytes {
-		return nil, fmt.Errorf("it has %d bytes, more than %d", len(text), serviceFileBytes)
-	}
-	d := yaml.NewDecoder(bytes.NewReader(text))
-	var doc, next yaml.Node
-	if err := d.Decode(&doc); errors.Is(err, io.EOF) {
-		return nil, errors.New("it is empty; to let no service in, write: services: []")
-	} else if err != nil {
-		return nil, fmt.Errorf(`%w (a text that begins with "*", as the one for every environment does, must be in quotes)`, err)
-	}
-	if err := d.Decode(&next); err == nil {
-		return nil, fmt.Errorf("line %d: a second document begins; put all entries under one services", next.Line)
-	} else if !errors.Is(err, io.EOF) {
+	entries, err := strictyaml.Only("services", text)
+	if err != nil {
 		return nil, err
 	}
+	if entries == nil {
+		return nil, errors.New("it is empty; to let no service in, write: services: []")
+	}
 	listed := map[clientService]*listing{}
-	if err := readFields(doc.Content[0], nil, map[string]func(*yaml.Node) error{
-		"services": func(n *yaml.Node) error {
-			return readList(n, func(n *yaml.Node) error { return readListing(n, listed) })
-		},
-	}); err != nil {
+	if err := strictyaml.List(entries, func(n *yaml.Node) error { return readListing(n, listed) }); err != nil {
 		return nil, err
 	}
 	return listed, nil
@@ -142,11 +123,11 @@ func parseServices(text []byte) (map[clientService]*listing, error) {
 func readListing(n *yaml.Node, listed map[clientService]*listing) error {
 	var name clientService
 	l := &listing{line: n.Line}
-	if err := readFields(n, []string{"environments"}, map[string]func(*yaml.Node) error{
+	if err := strictyaml.Object(n, []string{"environments"}, map[string]strictyaml.Read{
 		"client":  readName(&name.client, clientIDBytes),
 		"service": readName(&name.service, limits.SenderIDBytes),
 		"environments": func(n *yaml.Node) error {
-			return readList(n, func(n *yaml.Node) error {
+			return strictyaml.List(n, func(n *yaml.Node) error {
 				var environment string
 				if err := readName(&environment, limits.SenderIDBytes)(n); err != nil {
 					return err
@@ -174,57 +155,11 @@ func readListing(n *yaml.Node, listed map[clientService]*listing) error {
 // clientIDBytes bounds a client ID; providers have their own, smaller bounds.
 const clientIDBytes = 1024
 
-// The YAML tree is read by hand and not into a struct, because only so is a
-// line known for every error, and a number never taken for a text: a client ID
-// of digits, not in quotes, could lose its leading zeros.
-
-// readFields reads an object with these fields, of which only those in optional
-// may be missing.
-func readFields(n *yaml.Node, optional []string, fields map[string]func(*yaml.Node) error) error {
-	names := slices.Sorted(maps.Keys(fields))
-	if n.Kind != yaml.MappingNode {
-		return fmt.Errorf("line %d: this is not an object; there must be one with: %s", n.Line, strings.Join(names, ", "))
-	}
-	seen := map[string]bool{}
-	for i := 0; i < len(n.Content); i += 2 {
-		name, value := n.Content[i], n.Content[i+1]
-		read, ok := fields[name.Value]
-		switch {
-		case !ok || name.Kind != yaml.ScalarNode:
-			return fmt.Errorf("line %d: field %.100q is not known; it must be one of: %s", name.Line, name.Value, strings.Join(names, ", "))
-		case seen[name.Value]:
-			return fmt.Errorf("line %d: field %s is there twice", name.Line, name.Value)
-		}
-		seen[name.Value] = true
-		if err := read(value); err != nil {
-			return err
-		}
-	}
-	for _, name := range names {
-		if !seen[name] && !slices.Contains(optional, name) {
-			return fmt.Errorf("line %d: field %s is missing", n.Line, name)
-		}
-	}
-	return nil
-}
-
-func readList(n *yaml.Node, read func(*yaml.Node) error) error {
-	if n.Kind != yaml.SequenceNode {
-		return fmt.Errorf("line %d: this is not a list", n.Line)
-	}
-	for _, item := range n.Content {
-		if err := read(item); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // readName reads a text that a sender could name as well.
-func readName(name *string, longest int) func(*yaml.Node) error {
+func readName(name *string, longest int) strictyaml.Read {
 	return func(n *yaml.Node) error {
-		if n.Kind != yaml.ScalarNode || n.Tag != "!!str" {
-			return fmt.Errorf("line %d: this is not a text; put it in quotes if it should be one", n.Line)
+		if err := strictyaml.Text(name)(n); err != nil {
+			return err
 		}
 		if n.Value == "" {
 			return fmt.Errorf("line %d: this is empty", n.Line)
@@ -232,7 +167,6 @@ func readName(name *string, longest int) func(*yaml.Node) error {
 		if err := checkText("this", n.Value, longest); err != nil {
 			return fmt.Errorf("line %d: %w", n.Line, err)
 		}
-		*name = n.Value
 		return nil
 	}
 }
