@@ -76,6 +76,8 @@ type Gateway struct {
 	unlicensedStreams *semaphore.Weighted
 	// arenas are large buffers that no session needs now.
 	arenas sync.Pool
+	// refusals are logged here.
+	refusals *refusalLog
 
 	// serving ends with Stop, and atOnce has ended already: who waits for it
 	// takes only what is at hand.
@@ -115,6 +117,7 @@ func New(o Options) *Gateway {
 		unlicensedStreams: semaphore.NewWeighted(limits.Calls / limits.UnlicensedShare),
 		encoders:          semaphore.NewWeighted(procs),
 		unprovenEncoders:  semaphore.NewWeighted(max(1, procs/2)),
+		refusals:          newRefusalLog(o.Log, o.Now),
 		limited:           rate.NewLimiter(limits.LimitedBytesPerSecond, limits.LimitedBurstBytes),
 	}
 }
@@ -249,7 +252,7 @@ func (g *Gateway) newSession(ctx context.Context, metadata []byte, remote string
 	peer := identity.Peer{Address: address, Authorization: header.Values("Authorization")}
 	sender, err := g.identify(ctx, md.GetIdentifier(), peer)
 	if err != nil {
-		g.o.Log.Log(ctx, levelOf(err), "sender refused", "request_id", md.GetRequestId(), "address", address, "error", err)
+		g.refusals.log(ctx, err, "request_id", md.GetRequestId(), "address", address, "error", err)
 		return nil, g.refused(err)
 	}
 	if err := callOf(ctx).charge.resume(ctx, unproven); err != nil {

@@ -9,9 +9,11 @@ import (
 	"log/slog"
 	"path"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
+	"golang.org/x/time/rate"
 
 	telemetrygatewayv1 "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
 	"github.com/telemetrygateway/telemetry/internal/identity"
@@ -118,6 +120,40 @@ func levelOf(err error) slog.Level {
 		return slog.LevelDebug
 	}
 	return slog.LevelWarn
+}
+
+// refusalLines is how many refusals are logged at once; after that it is one a
+// second.
+const refusalLines = 20
+
+// A refusalLog has a line for each sender that is refused, until they are so
+// many that they would fill the disk: then only some of them at a level that
+// operators see. All are counted as metrics.
+type refusalLog struct {
+	to  *slog.Logger
+	now func() time.Time
+
+	lines *rate.Limiter
+	left  atomic.Int64 // not logged since the last one that was
+}
+
+func newRefusalLog(to *slog.Logger, now func() time.Time) *refusalLog {
+	return &refusalLog{to: to, now: now, lines: rate.NewLimiter(1, refusalLines)}
+}
+
+func (l *refusalLog) log(ctx context.Context, err error, about ...any) {
+	level := levelOf(err)
+	if level > slog.LevelDebug {
+		if l.lines.AllowN(l.now(), 1) {
+			if n := l.left.Swap(0); n > 0 {
+				about = append(about, "others_not_logged", n)
+			}
+		} else {
+			l.left.Add(1)
+			level = slog.LevelDebug
+		}
+	}
+	l.to.Log(ctx, level, "sender refused", about...)
 }
 
 // refused counts a refusal and makes an error of it.

@@ -6,11 +6,14 @@ package gateway
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -68,6 +71,34 @@ func TestMetrics(t *testing.T) {
 	if strings.Count(log.String(), line) != 1 {
 		t.Errorf("the log is %s, want one line with %s", &log, line)
 	}
+}
+
+// A sender that is refused again and again does not fill the log, and is in it.
+func TestRefusalsDoNotFillTheLog(t *testing.T) {
+	var log bytes.Buffer
+	var seconds atomic.Int64
+	s := start(t, func(o *Options, _ *identity.Options, _ *ServeOptions) {
+		o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		o.Now = func() time.Time { return time.Unix(1_800_000_000+seconds.Load(), 0) }
+	})
+	refuse := func() {
+		_, err := s.connect(t).RecordEventBatch(t.Context(), connect.NewRequest(&pb.RecordEventBatchRequest{Metadata: licensedMetadata(s.licenseOther)}))
+		if connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Fatal(err)
+		}
+	}
+	for range refusalLines + 30 {
+		refuse()
+	}
+	if n := strings.Count(log.String(), `level=WARN msg="sender refused"`); n != refusalLines {
+		t.Errorf("%d lines, want %d", n, refusalLines)
+	}
+	seconds.Add(1)
+	refuse()
+	if !strings.HasSuffix(log.String(), " others_not_logged=30\n") {
+		t.Errorf("the last line of %s does not say how many are not there", &log)
+	}
+	s.series(t, fmt.Sprintf(`identification_failures_total{reason="bad_signature"} %d`, refusalLines+31))
 }
 
 // series expects lines, each without the prefix that all metrics have, among
