@@ -86,6 +86,7 @@ var rules = map[string]struct {
 		imports: []string{"gen/telemetrygateway/v1", "gen/telemetrygateway/v1/telemetrygatewayv1connect", "internal/identity", "internal/limits", "internal/observe", "internal/payload", "internal/topic"},
 		why:     "the station that joins identity, payload and topic",
 	},
+	"internal/command":        {never: []string{"database/sql", "net/http"}, why: "what the command lines of all programs share; it knows none of them"},
 	"internal/golden":         {why: "tests only"},
 	"internal/oauth/glewlwyd": {never: []string{module + "internal/oauth"}, why: "for tests and for trying out: a provider that knows nothing of us"},
 	"cmd/telemetry":           {imports: everything, never: []string{"testing", module + "internal/topic/emulator", module + "internal/topic/pubsubfake", module + "internal/golden", module + "internal/oauth/glewlwyd", module + "internal/database/cluster", module + "telemetrytest", "runtime/cgo"}, why: "wires everything; one static binary without anything of the tests"},

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	telemetrygatewayv1 "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
+	"github.com/telemetrygateway/telemetry/internal/command"
 )
 
 // lineBytes is the longest line of a file of events.
@@ -40,7 +41,7 @@ func openEvents(name string) (*eventFile, error) {
 	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {
-			return nil, badConfig("open events: %w", err)
+			return nil, command.BadConfig("open events: %w", err)
 		}
 		f.file = file
 	}
@@ -85,17 +86,17 @@ func (f *eventFile) next() (event, error) {
 		}
 		var e telemetrygatewayv1.Event
 		if err := protojson.Unmarshal(text, &e); err != nil {
-			return event{}, badConfig("%s, line %d is not an event: %s", f.name, f.line, columnOf(err))
+			return event{}, command.BadConfig("%s, line %d is not an event: %s", f.name, f.line, columnOf(err))
 		}
 		wire, err := proto.Marshal(&e)
 		if err != nil {
-			return event{}, badConfig("%s, line %d: %w", f.name, f.line, err)
+			return event{}, command.BadConfig("%s, line %d: %w", f.name, f.line, err)
 		}
 		return event{e.GetId(), fmt.Sprintf("line %d", f.line), wire}, nil
 	}
 	switch err := f.lines.Err(); {
 	case errors.Is(err, bufio.ErrTooLong):
-		return event{}, badConfig("%s, line %d is longer than %d bytes", f.name, f.line+1, lineBytes)
+		return event{}, command.BadConfig("%s, line %d is longer than %d bytes", f.name, f.line+1, lineBytes)
 	case err != nil:
 		return event{}, fmt.Errorf("read events: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	telemetrygatewayv1 "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
+	"github.com/telemetrygateway/telemetry/internal/command"
 	"github.com/telemetrygateway/telemetry/internal/limits"
 )
 
@@ -90,7 +91,7 @@ func TestEventFiles(t *testing.T) {
 		}
 		f, err := openEvents(path)
 		if tt.err != "" {
-			if bad := (configError{}); err == nil || !errors.As(err, &bad) || !strings.Contains(err.Error(), tt.err) {
+			if bad := (command.ConfigError{}); err == nil || !errors.As(err, &bad) || !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("%s: error %v, want one with %q", tt.name, err, tt.err)
 			}
 			continue

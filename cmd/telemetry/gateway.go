@@ -22,6 +22,7 @@ import (
 	"connectrpc.com/otelconnect"
 
 	"github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1/telemetrygatewayv1connect"
+	"github.com/telemetrygateway/telemetry/internal/command"
 	"github.com/telemetrygateway/telemetry/internal/gateway"
 	"github.com/telemetrygateway/telemetry/internal/identity"
 	"github.com/telemetrygateway/telemetry/internal/limits"
@@ -47,9 +48,9 @@ func runGateway(ctx context.Context, args []string, stdout, stderr io.Writer) (e
 	}
 	log, err := observe.NewLogger(stderr, c.logFormat, c.logLevel)
 	if err != nil {
-		return badConfig("%w", err)
+		return command.BadConfig("%w", err)
 	}
-	built := readBuild()
+	built := command.ReadBuild(version)
 	metrics := observe.NewMetrics(built.Version, built.Commit)
 
 	c.licenses.Log = log
@@ -65,18 +66,18 @@ func runGateway(ctx context.Context, args []string, stdout, stderr io.Writer) (e
 	provider.observe(&c.serviceOptions, metrics, log)
 	identities, err := identity.New(identity.Options{Licenses: c.licenses, Unlicensed: c.rates, Services: c.serviceOptions})
 	if err != nil {
-		return badConfig("%w; see telemetry help gateway", err)
+		return command.BadConfig("%w; see telemetry help gateway", err)
 	}
 	var tlsConfig *tls.Config
 	if c.tlsCert != "" {
 		if tlsConfig, err = serverTLS(c.tlsCert, c.tlsKey, log); err != nil {
-			return badConfig("%w; see -tls-cert and -tls-key", err)
+			return command.BadConfig("%w; see -tls-cert and -tls-key", err)
 		}
 	}
 	traced := os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
 	tracer, flushTraces, err := observe.Tracing(ctx, observe.TracingOptions{Enabled: traced, Service: "telemetry-gateway", Version: built.Version, Log: log})
 	if err != nil {
-		return badConfig("%w", err)
+		return command.BadConfig("%w", err)
 	}
 	var interceptors []connect.Interceptor
 	if traced {
@@ -88,14 +89,14 @@ func runGateway(ctx context.Context, args []string, stdout, stderr io.Writer) (e
 		interceptors = append(interceptors, i)
 	}
 
-	listener, err := listen("-listen", c.listen)
+	listener, err := command.Listen("-listen", c.listen)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
 	var adminListener net.Listener
 	if c.admin != "" && c.admin != "off" {
-		if adminListener, err = listen("-admin", c.admin); err != nil {
+		if adminListener, err = command.Listen("-admin", c.admin); err != nil {
 			return err
 		}
 		defer adminListener.Close()
@@ -132,7 +133,7 @@ func runGateway(ctx context.Context, args []string, stdout, stderr io.Writer) (e
 		debug.SetMemoryLimit(c.maxInFlight + limits.PendingResponseBytes + limits.OtherBytes)
 	}
 	log.Info("gateway started", "version", built.Version, "listen", listener.Addr().String(), "tls", tlsConfig != nil,
-		"topic", maskURLs(c.topic), "deadletter", maskURLs(c.deadLetters), "unlicensed", c.unlicensed)
+		"topic", command.MaskURLs(c.topic), "deadletter", command.MaskURLs(c.deadLetters), "unlicensed", c.unlicensed)
 	c.warn(log)
 
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
@@ -192,7 +193,7 @@ func (c *gatewayConfig) handler(g *gateway.Gateway, health *observe.Health) http
 func openTopics(ctx context.Context, log *slog.Logger, urls ...string) ([]topic.Topic, error) {
 	for _, u := range urls {
 		if err := topic.Check(ctx, u); err != nil {
-			return nil, badConfig("%w", err)
+			return nil, command.BadConfig("%w", err)
 		}
 	}
 	var opened []topic.Topic
@@ -202,19 +203,11 @@ func openTopics(ctx context.Context, log *slog.Logger, urls ...string) ([]topic.
 			for _, o := range opened {
 				err = errors.Join(err, o.Close())
 			}
-			return nil, badConfig("%w", err)
+			return nil, command.BadConfig("%w", err)
 		}
 		opened = append(opened, t)
 	}
 	return opened, nil
-}
-
-func listen(name, address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, badConfig("%s %s: %w; choose another address, or stop what uses it", name, address, errors.Unwrap(err))
-	}
-	return l, nil
 }
 
 func wrap(what string, err error) error {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/telemetrygateway/telemetry/internal/command"
 	"github.com/telemetrygateway/telemetry/internal/identity"
 	"github.com/telemetrygateway/telemetry/internal/limits"
 	"github.com/telemetrygateway/telemetry/internal/payload"
@@ -82,7 +83,7 @@ type gatewayConfig struct {
 	tlsCert, tlsKey            string
 	stopTimeout                time.Duration
 	reflection                 bool
-	diagnostics                *secret
+	diagnostics                *command.Secret
 	logFormat, logLevel        string
 	trustedProxies             []netip.Prefix
 	parsedKeyForm              payload.KeyForm
@@ -91,9 +92,9 @@ type gatewayConfig struct {
 
 func parseGateway(args []string, stdout, stderr io.Writer) (*gatewayConfig, error) {
 	c := new(gatewayConfig)
-	f := newFlags("telemetry gateway", gatewayHelp)
+	f := command.NewFlags("telemetry gateway", gatewayHelp)
 	f.StringVar(&c.listen, "listen", "127.0.0.1:6080", "`ADDRESS` for senders")
-	f.env("listen", "PORT", func(port string) string { return ":" + port })
+	f.Env("listen", "PORT", func(port string) string { return ":" + port })
 	f.StringVar(&c.admin, "admin", "127.0.0.1:6081", "`ADDRESS` for metrics and profiles, or off")
 	f.StringVar(&c.topic, "topic", "sqlite://data/topic.db", "`URL` of the topic: sqlite://PATH, gcppubsub://projects/P/topics/T, log:, memory: or discard:")
 	f.StringVar(&c.deadLetters, "deadletter", "sqlite://data/deadletter.db", "`URL` of the topic for events that can never be published")
@@ -118,10 +119,10 @@ func parseGateway(args []string, stdout, stderr io.Writer) (*gatewayConfig, erro
 	f.DurationVar(&c.stopTimeout, "stop-timeout", limits.StopTimeout, "how long calls may take to finish once the gateway has been told to stop")
 	f.BoolVar(&c.reflection, "reflection", false, "serve gRPC reflection, so that tools can list the methods")
 	c.diagnostics = f.Secret("diagnostics-secret", "bearer `TOKEN` that /-/healthz asks for")
-	f.env("diagnostics-secret", "DIAGNOSTICS_SECRET", nil)
+	f.Env("diagnostics-secret", "DIAGNOSTICS_SECRET", nil)
 	f.StringVar(&c.logFormat, "log-format", "text", "`text|json`")
 	f.StringVar(&c.logLevel, "log-level", "info", "`debug|info|warn|error`")
-	if err := f.parse(args, stdout, stderr); err != nil {
+	if err := f.Parse(args, stdout, stderr); err != nil {
 		return nil, err
 	}
 	return c, c.check()
@@ -134,13 +135,13 @@ func (c *gatewayConfig) check() error {
 		{"license-expired", c.licenseExpired}, {"unlicensed", c.unlicensed},
 	} {
 		if choice.value != "allow" && choice.value != "deny" {
-			return badConfig("-%s is %q: it must be allow or deny", choice.flag, choice.value)
+			return command.BadConfig("-%s is %q: it must be allow or deny", choice.flag, choice.value)
 		}
 	}
 	c.licenses.DenyExpired = c.licenseExpired == "deny"
 	c.rates.Deny = c.unlicensed == "deny"
 	if c.parsedKeyForm, err = payload.ParseKeyForm(c.keyForm); err != nil {
-		return badConfig("-payload-license-key: %w", err)
+		return command.BadConfig("-payload-license-key: %w", err)
 	}
 	for _, n := range []struct {
 		flag             string
@@ -157,17 +158,17 @@ func (c *gatewayConfig) check() error {
 		{"stop-timeout", c.stopTimeout.Seconds(), 0.001, 3600},
 	} {
 		if n.value < n.low || n.value > n.high {
-			return badConfig("-%s is out of range: it must be from %s to %s", n.flag, plain(n.low), plain(n.high))
+			return command.BadConfig("-%s is out of range: it must be from %s to %s", n.flag, plain(n.low), plain(n.high))
 		}
 	}
 	if strings.HasPrefix(c.deadLetters, "gcppubsub:") && c.maxMessage > limits.ReceivePubSubBytes {
-		return badConfig("-max-message-bytes is %d, but dead letters of events that large do not fit into Pub/Sub: use at most %d, or a sqlite: -deadletter", c.maxMessage, limits.ReceivePubSubBytes)
+		return command.BadConfig("-max-message-bytes is %d, but dead letters of events that large do not fit into Pub/Sub: use at most %d, or a sqlite: -deadletter", c.maxMessage, limits.ReceivePubSubBytes)
 	}
 	if !volatile(c.topic) && sameTopic(c.topic, c.deadLetters) {
-		return badConfig("-topic and -deadletter are both %s: give dead letters a topic of their own", maskURLs(c.topic))
+		return command.BadConfig("-topic and -deadletter are both %s: give dead letters a topic of their own", command.MaskURLs(c.topic))
 	}
 	if (c.tlsCert == "") != (c.tlsKey == "") {
-		return badConfig("-tls-cert and -tls-key go together: set both or neither")
+		return command.BadConfig("-tls-cert and -tls-key go together: set both or neither")
 	}
 	if c.serviceOptions, err = c.services.options(); err != nil {
 		return err
@@ -176,7 +177,7 @@ func (c *gatewayConfig) check() error {
 		for s := range strings.SplitSeq(c.proxies, ",") {
 			p, err := netip.ParsePrefix(strings.TrimSpace(s))
 			if err != nil {
-				return badConfig("-trusted-proxies: %w; write networks such as 10.0.0.0/8, with commas between them", err)
+				return command.BadConfig("-trusted-proxies: %w; write networks such as 10.0.0.0/8, with commas between them", err)
 			}
 			c.trustedProxies = append(c.trustedProxies, p.Masked())
 		}

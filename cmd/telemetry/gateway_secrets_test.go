@@ -17,6 +17,9 @@ import (
 	"github.com/telemetrygateway/telemetry/internal/oauth/glewlwyd"
 )
 
+// canary is a secret that must be seen nowhere.
+const canary = "canary-7d1f"
+
 // TestNothingSecretLeavesTheGateway runs a whole gateway that logs and traces
 // all it can, has a service send with a token that counts and with ones that do
 // not, and looks for the tokens, and for the gateway's own secret, in its log
@@ -57,7 +60,7 @@ func TestNothingSecretLeavesTheGateway(t *testing.T) {
 		"-oauth-client-id", self.ID, "-oauth-client-secret-file", writeFile(t, "secret", self.Secret),
 	}
 	go func() {
-		ended <- root().run(ctx, args, io.Discard, io.MultiWriter(&log, w))
+		ended <- root().Run(ctx, args, io.Discard, io.MultiWriter(&log, w))
 		w.Close()
 	}()
 	address, _ := listeningAt(r)

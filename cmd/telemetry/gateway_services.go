@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/telemetrygateway/telemetry/internal/command"
 	"github.com/telemetrygateway/telemetry/internal/identity"
 	"github.com/telemetrygateway/telemetry/internal/oauth"
 	"github.com/telemetrygateway/telemetry/internal/observe"
@@ -22,7 +23,7 @@ type serviceFlags struct {
 	scope, audience, file    string
 }
 
-func (s *serviceFlags) define(f *flags) {
+func (s *serviceFlags) define(f *command.Flags) {
 	f.StringVar(&s.issuer, "oauth-issuer", "", "`URL` of the OpenID provider whose signed access tokens managed services send with; its keys are found by discovery")
 	f.StringVar(&s.introspectionURL, "oauth-introspection-url", "", "`URL` at which the provider says whether an access token counts (RFC 7662); with -oauth-issuer too, signatures are checked first")
 	f.StringVar(&s.clientID, "oauth-client-id", "", "`ID` of this gateway as a client of the provider, for introspection")
@@ -47,7 +48,7 @@ func (s *serviceFlags) options() (identity.ServiceOptions, error) {
 			{"oauth-client-id", s.clientID}, {"oauth-client-secret-file", s.secretFile}, {"oauth-audience", s.audience},
 		} {
 			if f.value != "" {
-				return o, badConfig("-%s without a provider of access tokens: set -oauth-issuer or -oauth-introspection-url too", f.flag)
+				return o, command.BadConfig("-%s without a provider of access tokens: set -oauth-issuer or -oauth-introspection-url too", f.flag)
 			}
 		}
 	}
@@ -63,11 +64,11 @@ func (s *serviceFlags) options() (identity.ServiceOptions, error) {
 func readSecret(flag, path string) (string, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return "", badConfig("-%s: %w", flag, err)
+		return "", command.BadConfig("-%s: %w", flag, err)
 	}
 	secret := strings.TrimSpace(string(b))
 	if secret == "" {
-		return "", badConfig("-%s: %s is empty", flag, path)
+		return "", command.BadConfig("-%s: %s is empty", flag, path)
 	}
 	return secret, nil
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/telemetrygateway/telemetry/client"
 	"github.com/telemetrygateway/telemetry/exporter"
 	"github.com/telemetrygateway/telemetry/intake"
+	"github.com/telemetrygateway/telemetry/internal/command"
 	"github.com/telemetrygateway/telemetry/internal/gateway"
 	"github.com/telemetrygateway/telemetry/internal/limits"
 	"github.com/telemetrygateway/telemetry/internal/observe"
@@ -49,9 +50,9 @@ func runInstance(ctx context.Context, args []string, stdout, stderr io.Writer) (
 	}
 	log, err := observe.NewLogger(stderr, c.logFormat, c.logLevel)
 	if err != nil {
-		return badConfig("%w", err)
+		return command.BadConfig("%w", err)
 	}
-	built := readBuild()
+	built := command.ReadBuild(version)
 	rules, err := readRules(c, log)
 	if err != nil {
 		return err
@@ -63,7 +64,7 @@ func runInstance(ctx context.Context, args []string, stdout, stderr io.Writer) (
 	var tlsConfig *tls.Config
 	if c.tlsCert != "" {
 		if tlsConfig, err = serverTLS(c.tlsCert, c.tlsKey, log); err != nil {
-			return badConfig("%w; see -tls-cert and -tls-key", err)
+			return command.BadConfig("%w; see -tls-cert and -tls-key", err)
 		}
 	}
 	traced := os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
@@ -71,16 +72,16 @@ func runInstance(ctx context.Context, args []string, stdout, stderr io.Writer) (
 		Enabled: traced, Allowed: rules.sends.Load, Service: "telemetry-instance", Version: built.Version, Log: log,
 	})
 	if err != nil {
-		return badConfig("%w", err)
+		return command.BadConfig("%w", err)
 	}
-	listener, err := listen("-listen", c.listen)
+	listener, err := command.Listen("-listen", c.listen)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
 	var adminListener net.Listener
 	if c.admin != "" && c.admin != "off" {
-		if adminListener, err = listen("-admin", c.admin); err != nil {
+		if adminListener, err = command.Listen("-admin", c.admin); err != nil {
 			return err
 		}
 		defer adminListener.Close()
@@ -107,7 +108,7 @@ func runInstance(ctx context.Context, args []string, stdout, stderr io.Writer) (
 		Client: send, Logger: log, OnPass: report.pass, OnPrune: report.pruned,
 	})
 	if err != nil {
-		return badConfig("%w", err)
+		return command.BadConfig("%w", err)
 	}
 	health := observe.NewHealth(observe.HealthOptions{
 		Ready:   stores.readiness(log),
@@ -120,8 +121,8 @@ func runInstance(ctx context.Context, args []string, stdout, stderr io.Writer) (
 		AllowedOrigins: c.origins, Logger: log, OnRequest: report.request,
 	})
 
-	log.Info("instance started", "version", built.Version, "listen", listener.Addr().String(), "tls", tlsConfig != nil, "db", maskURLs(c.db),
-		"event_log", maskURLs(c.eventLog), "gateway", c.gateway, "instance", cmp.Or(c.siteID, stores.queue.InstanceID()))
+	log.Info("instance started", "version", built.Version, "listen", listener.Addr().String(), "tls", tlsConfig != nil, "db", command.MaskURLs(c.db),
+		"event_log", command.MaskURLs(c.eventLog), "gateway", c.gateway, "instance", cmp.Or(c.siteID, stores.queue.InstanceID()))
 	c.warn(log)
 	rules.enforce()
 
@@ -197,7 +198,7 @@ func (c *instanceConfig) clientOptions() (client.Options, error) {
 		return o, nil
 	}
 	if _, err := client.New(c.gateway, client.Unlicensed("check", c.externalURL), o); err != nil {
-		return o, badConfig("-gateway: %w", err)
+		return o, command.BadConfig("-gateway: %w", err)
 	}
 	return o, nil
 }

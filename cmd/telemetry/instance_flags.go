@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/telemetrygateway/telemetry/intake"
+	"github.com/telemetrygateway/telemetry/internal/command"
 	"github.com/telemetrygateway/telemetry/internal/limits"
 	"github.com/telemetrygateway/telemetry/queue"
 )
@@ -70,7 +71,7 @@ type instanceConfig struct {
 	listen, admin        string
 	db, eventLog         string
 	gateway, ca          string
-	license              *secret
+	license              *command.Secret
 	siteID, externalURL  string
 	serverVersion        string
 	exportInterval       time.Duration
@@ -103,32 +104,32 @@ type instanceConfig struct {
 
 func parseInstance(args []string, stdout, stderr io.Writer) (*instanceConfig, error) {
 	c := new(instanceConfig)
-	f := newFlags("telemetry instance", instanceHelp)
+	f := command.NewFlags("telemetry instance", instanceHelp)
 	f.StringVar(&c.listen, "listen", "127.0.0.1:6090", "`ADDRESS` for pages, extensions and scripts")
 	f.StringVar(&c.admin, "admin", "127.0.0.1:6091", "`ADDRESS` for metrics and profiles, or off")
 	f.StringVar(&c.db, "db", "sqlite://data/instance.db", "`URL` of the queue's database: sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE")
 	f.StringVar(&c.eventLog, "event-log", "", "`URL` of the database for the instance's own log of full events, or off; without one it is events.db beside an SQLite queue, and the same database as a PostgreSQL queue")
 	f.StringVar(&c.gateway, "gateway", "", "`URL` of the gateway; without one, events are kept")
-	f.env("gateway", "TELEMETRY_GATEWAY_EXPORTER_EXPORT_ADDR", nil)
+	f.Env("gateway", "TELEMETRY_GATEWAY_EXPORTER_EXPORT_ADDR", nil)
 	f.StringVar(&c.ca, "ca", "", "PEM `FILE` with certificates of authorities to trust besides the system's")
 	c.license = f.Secret("license", "licence `key`, or @FILE, which is read again when it changes")
 	f.StringVar(&c.siteID, "site-id", "", "`ID` of this instance; without one it is a random one that the queue keeps")
 	f.StringVar(&c.externalURL, "external-url", "", "`URL` at which users reach the product")
 	f.StringVar(&c.serverVersion, "server-version", "", "`VERSION` of the product, which its events have; without one it is this binary's")
 	f.DurationVar(&c.exportInterval, "export-interval", 5*time.Minute, "how long to wait between exports, more or less; at most 1h")
-	f.env("export-interval", "TELEMETRY_GATEWAY_EXPORTER_EXPORT_INTERVAL", nil)
+	f.Env("export-interval", "TELEMETRY_GATEWAY_EXPORTER_EXPORT_INTERVAL", nil)
 	f.IntVar(&c.exportBatch, "export-batch", 10_000, "`EVENTS` in one call to the gateway, at most; an export makes as many calls as it takes")
-	f.env("export-batch", "TELEMETRY_GATEWAY_EXPORTER_EXPORT_BATCH_SIZE", nil)
+	f.Env("export-batch", "TELEMETRY_GATEWAY_EXPORTER_EXPORT_BATCH_SIZE", nil)
 	f.StringVar(&c.mode, "mode", "all", "`all|limited|local|off`: which events leave, unless the licence asks for less")
 	f.StringVar(&c.features, "limited-features", "cody", "`FEATURES` that leave when the mode is limited, with commas between them; each with those below it, such as cody.chat")
 	f.BoolVar(&c.exportAll, "ignore-license-mode", false, "do not look at what the licence says about export")
-	f.env("ignore-license-mode", "SRC_TELEMETRY_EVENTS_EXPORT_ALL", nil)
+	f.Env("ignore-license-mode", "SRC_TELEMETRY_EVENTS_EXPORT_ALL", nil)
 	f.BoolVar(&c.usageData, "usage-data", false, "export all events although the licence is from before 4 October 2023")
-	f.env("usage-data", "EXPORT_USAGE_DATA_ENABLED", nil)
+	f.Env("usage-data", "EXPORT_USAGE_DATA_ENABLED", nil)
 	f.StringVar(&c.operatedBy, "operated-by", "customer", "`customer|vendor`: vendor lets private metadata and marketing data leave, which only the vendor's own instance may")
 	f.StringVar(&c.allowPrivate, "allow-private", "", "YAML `FILE` of private metadata that may leave; read again when it changes")
 	f.StringVar(&c.allowPrivateEvents, "allow-private-events", "", "`LIST` of more of it, as feature::action::key::key,feature::*::key")
-	f.env("allow-private-events", "SRC_TELEMETRY_SENSITIVEMETADATA_ADDITIONAL_ALLOWED_EVENT_TYPES", nil)
+	f.Env("allow-private-events", "SRC_TELEMETRY_SENSITIVEMETADATA_ADDITIONAL_ALLOWED_EVENT_TYPES", nil)
 	f.StringVar(&c.allowOrigin, "allow-origin", "", "`ORIGINS` of other sites whose pages may send events, such as https://app.example.com, with commas between them")
 	f.StringVar(&c.adminTokenFile, "admin-token-file", "", "`FILE` with the token that administrators' queries need; read again when it changes. Without one there are no such queries")
 	f.StringVar(&c.proxies, "trusted-proxies", "", "`NETWORKS` (such as 10.0.0.0/8,fd00::/8) whose -user-header and -country-header are believed")
@@ -139,15 +140,15 @@ func parseInstance(args []string, stdout, stderr io.Writer) (*instanceConfig, er
 	f.DurationVar(&c.maxAge, "max-age", 0, "how old an event may become that is not exported; older ones are deleted and counted; 0 for no limit")
 	f.Int64Var(&c.maxBytes, "max-bytes", 0, "`BYTES` of events that are not exported, at most; beyond that the oldest are deleted and counted; 0 for no limit")
 	f.DurationVar(&c.retention, "retention", 24*time.Hour, "how long exported events stay for administrators to look at")
-	f.env("retention", "TELEMETRY_GATEWAY_EXPORTER_EXPORTED_EVENTS_RETENTION", nil)
+	f.Env("retention", "TELEMETRY_GATEWAY_EXPORTER_EXPORTED_EVENTS_RETENTION", nil)
 	f.DurationVar(&c.logRetention, "event-log-retention", 90*24*time.Hour, "how long events stay in the instance's own log")
 	f.DurationVar(&c.cleanupInterval, "cleanup-interval", time.Minute, "how often what is too old is deleted")
-	f.env("cleanup-interval", "TELEMETRY_GATEWAY_EXPORTER_QUEUE_CLEANUP_INTERVAL", nil)
+	f.Env("cleanup-interval", "TELEMETRY_GATEWAY_EXPORTER_QUEUE_CLEANUP_INTERVAL", nil)
 	f.BoolVar(&c.demoPage, "demo-page", false, "serve a page at / with a button that records an event")
 	f.DurationVar(&c.stopTimeout, "stop-timeout", limits.StopTimeout, "how long requests and the export may take to finish once the instance has been told to stop")
 	f.StringVar(&c.logFormat, "log-format", "text", "`text|json`")
 	f.StringVar(&c.logLevel, "log-level", "info", "`debug|info|warn|error`")
-	if err := f.parse(args, stdout, stderr); err != nil {
+	if err := f.Parse(args, stdout, stderr); err != nil {
 		return nil, err
 	}
 	return c, c.check()
@@ -157,18 +158,18 @@ func parseInstance(args []string, stdout, stderr io.Writer) (*instanceConfig, er
 func (c *instanceConfig) check() error {
 	var err error
 	if c.adminMode, err = queue.ParseMode(c.mode); err != nil {
-		return badConfig("-mode: %w", err)
+		return command.BadConfig("-mode: %w", err)
 	}
 	if c.doNotTrack = doNotTrack(os.Getenv("DO_NOT_TRACK")); c.doNotTrack {
 		c.adminMode = queue.Off
 	}
 	for _, f := range list(c.features) {
 		if !limits.ValidName(f) {
-			return badConfig("-limited-features: %q is not %s", f, limits.NameRule)
+			return command.BadConfig("-limited-features: %q is not %s", f, limits.NameRule)
 		}
 	}
 	if c.operatedBy != "customer" && c.operatedBy != "vendor" {
-		return badConfig("-operated-by is %q: it must be customer or vendor", c.operatedBy)
+		return command.BadConfig("-operated-by is %q: it must be customer or vendor", c.operatedBy)
 	}
 	for _, n := range []struct {
 		flag             string
@@ -178,7 +179,7 @@ func (c *instanceConfig) check() error {
 		{"max-bytes", float64(c.maxBytes), 0, 1 << 50},
 	} {
 		if n.value < n.low || n.value > n.high {
-			return badConfig("-%s is out of range: it must be from %s to %s", n.flag, plain(n.low), plain(n.high))
+			return command.BadConfig("-%s is out of range: it must be from %s to %s", n.flag, plain(n.low), plain(n.high))
 		}
 	}
 	for _, d := range []struct {
@@ -193,49 +194,49 @@ func (c *instanceConfig) check() error {
 		{"max-age", c.maxAge, 0, 100 * 365 * 24 * time.Hour},
 	} {
 		if d.value < d.low || d.value > d.high {
-			return badConfig("-%s is out of range: it must be from %s to %s", d.flag, d.low, d.high)
+			return command.BadConfig("-%s is out of range: it must be from %s to %s", d.flag, d.low, d.high)
 		}
 	}
 	if err := c.checkDatabases(); err != nil {
 		return err
 	}
 	if c.siteID != "" && len(c.siteID) > limits.SenderIDBytes {
-		return badConfig("-site-id is longer than %d bytes", limits.SenderIDBytes)
+		return command.BadConfig("-site-id is longer than %d bytes", limits.SenderIDBytes)
 	}
 	if len(c.externalURL) > limits.ExternalURLBytes {
-		return badConfig("-external-url is longer than %d bytes", limits.ExternalURLBytes)
+		return command.BadConfig("-external-url is longer than %d bytes", limits.ExternalURLBytes)
 	}
 	if c.externalURL != "" {
 		if u, err := url.Parse(c.externalURL); err != nil || u.Host == "" || u.User != nil || (u.Scheme != "http" && u.Scheme != "https") {
-			return badConfig("-external-url must be a URL such as https://code.example.com")
+			return command.BadConfig("-external-url must be a URL such as https://code.example.com")
 		}
 	}
 	c.origins = list(c.allowOrigin)
 	for _, o := range c.origins {
 		if err := intake.CheckOrigin(o); err != nil {
-			return badConfig("-allow-origin: %w", err)
+			return command.BadConfig("-allow-origin: %w", err)
 		}
 	}
 	if (c.tlsCert == "") != (c.tlsKey == "") {
-		return badConfig("-tls-cert and -tls-key go together: set both or neither")
+		return command.BadConfig("-tls-cert and -tls-key go together: set both or neither")
 	}
 	if c.trustedProxies, err = parseNetworks(c.proxies); err != nil {
-		return badConfig("-trusted-proxies: %w", err)
+		return command.BadConfig("-trusted-proxies: %w", err)
 	}
 	for flag, header := range map[string]string{"user-header": c.userHeader, "country-header": c.countryHeader} {
 		if header != "" && !httpguts.ValidHeaderFieldName(header) {
-			return badConfig("-%s is %q: that is not the name of a header", flag, header)
+			return command.BadConfig("-%s is %q: that is not the name of a header", flag, header)
 		}
 	}
 	if (c.userHeader != "" || c.countryHeader != "") && len(c.trustedProxies) == 0 {
-		return badConfig("-user-header and -country-header need -trusted-proxies: from anybody else they could be made up")
+		return command.BadConfig("-user-header and -country-header need -trusted-proxies: from anybody else they could be made up")
 	}
 	return nil
 }
 
 func (c *instanceConfig) checkDatabases() error {
 	if err := checkDatabase(c.db); err != nil {
-		return badConfig("-db: %w", err)
+		return command.BadConfig("-db: %w", err)
 	}
 	if c.eventLog == "" {
 		c.eventLog = defaultEventLog(c.db)
@@ -244,11 +245,11 @@ func (c *instanceConfig) checkDatabases() error {
 		return nil
 	}
 	if err := checkDatabase(c.eventLog); err != nil {
-		return badConfig("-event-log: %w", err)
+		return command.BadConfig("-event-log: %w", err)
 	}
 	if path, ok := sqlitePath(c.eventLog); ok {
 		if queue, ok := sqlitePath(c.db); ok && sameFile(path, queue) {
-			return badConfig("-event-log and -db are one file: the log needs one of its own, because what it keeps must never be exported")
+			return command.BadConfig("-event-log and -db are one file: the log needs one of its own, because what it keeps must never be exported")
 		}
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/telemetrygateway/telemetry/internal/command"
 	"github.com/telemetrygateway/telemetry/internal/license"
 	"github.com/telemetrygateway/telemetry/internal/watch"
 	"github.com/telemetrygateway/telemetry/queue"
@@ -58,7 +59,7 @@ func readRules(c *instanceConfig, log *slog.Logger) (*rules, error) {
 	r.license.Store(&key)
 	var err error
 	if r.also, err = queue.ParseAllowed(c.allowPrivateEvents); err != nil {
-		return nil, badConfig("-allow-private-events: %w", err)
+		return nil, command.BadConfig("-allow-private-events: %w", err)
 	}
 	for _, f := range []struct {
 		flag, metric, path string
@@ -77,12 +78,12 @@ func readRules(c *instanceConfig, log *slog.Logger) (*rules, error) {
 			}
 		}}
 		if _, err := w.Read(); err != nil {
-			return nil, badConfig("-%s: %w", f.flag, err)
+			return nil, command.BadConfig("-%s: %w", f.flag, err)
 		}
 		r.files = append(r.files, w)
 	}
 	if inFile && path == "" {
-		return nil, badConfig("-license: there is no file name after the @")
+		return nil, command.BadConfig("-license: there is no file name after the @")
 	}
 	if path := c.adminTokenFile; path != "" {
 		if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o004 != 0 {

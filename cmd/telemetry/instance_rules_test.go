@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/telemetrygateway/telemetry/internal/command"
 	"github.com/telemetrygateway/telemetry/internal/license"
 	"github.com/telemetrygateway/telemetry/queue"
 )
@@ -207,7 +208,7 @@ func TestAdministrators(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	without, err := readRules(&instanceConfig{license: new(secret)}, slog.New(slog.DiscardHandler))
+	without, err := readRules(&instanceConfig{license: new(command.Secret)}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +243,7 @@ func TestATokenThatEverybodyCanReadIsNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 		var lines bytes.Buffer
-		if _, err := readRules(&instanceConfig{license: new(secret), adminTokenFile: file}, slog.New(slog.NewTextHandler(&lines, nil))); err != nil {
+		if _, err := readRules(&instanceConfig{license: new(command.Secret), adminTokenFile: file}, slog.New(slog.NewTextHandler(&lines, nil))); err != nil {
 			t.Fatal(err)
 		}
 		if got := strings.Contains(lines.String(), "level=WARN"); got != want {

@@ -15,6 +15,7 @@ import (
 	"github.com/telemetrygateway/telemetry"
 	"github.com/telemetrygateway/telemetry/eventlog"
 	telemetrygatewayv1 "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
+	"github.com/telemetrygateway/telemetry/internal/command"
 	"github.com/telemetrygateway/telemetry/internal/database"
 	"github.com/telemetrygateway/telemetry/internal/observe"
 	"github.com/telemetrygateway/telemetry/queue"
@@ -62,7 +63,7 @@ func (c *instanceConfig) openStores(ctx context.Context, policy queue.Policy, lo
 func (s *instanceStores) open(flag, url string) (*sql.DB, error) {
 	db, err := openDatabase(url)
 	if err != nil {
-		return nil, badConfig("%s: %w", flag, err)
+		return nil, command.BadConfig("%s: %w", flag, err)
 	}
 	s.databases = append(s.databases, db)
 	return db, nil
@@ -86,7 +87,7 @@ func patiently[T any](ctx context.Context, flag string, log *slog.Logger, open f
 	case err != nil && (bound.Err() != nil || database.Temporary(err)):
 		return opened, wrap(flag, err)
 	case err != nil:
-		return opened, badConfig("%s: %w", flag, err)
+		return opened, command.BadConfig("%s: %w", flag, err)
 	}
 	return opened, nil
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/telemetrygateway/telemetry/client"
 	"github.com/telemetrygateway/telemetry/exporter"
 	"github.com/telemetrygateway/telemetry/intake"
+	"github.com/telemetrygateway/telemetry/internal/command"
 	"github.com/telemetrygateway/telemetry/internal/database/cluster"
 	"github.com/telemetrygateway/telemetry/internal/observe"
 	"github.com/telemetrygateway/telemetry/queue"
@@ -40,7 +41,7 @@ func startInstance(t *testing.T, dir string, args ...string) (url, admin string,
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		w.CloseWithError(fmt.Errorf("instance ended: %w", root().run(ctx, args, io.Discard, w)))
+		w.CloseWithError(fmt.Errorf("instance ended: %w", root().Run(ctx, args, io.Discard, w)))
 	}()
 	log = new(strings.Builder)
 	addresses := make(chan string)
@@ -132,7 +133,7 @@ func TestAnInstanceOnPostgreSQL(t *testing.T) {
 	response.Body.Close()
 	stop()
 	var stats strings.Builder
-	if err := root().run(t.Context(), []string{"queue", "stats", "-db", server.URL("postgres")}, &stats, t.Output()); err != nil || !strings.Contains(stats.String(), `"recorded":1,`) {
+	if err := root().Run(t.Context(), []string{"queue", "stats", "-db", server.URL("postgres")}, &stats, t.Output()); err != nil || !strings.Contains(stats.String(), `"recorded":1,`) {
 		t.Errorf("the queue has %s, %v", &stats, err)
 	}
 	db, err := openDatabase(server.URL("postgres"))
@@ -377,8 +378,8 @@ func TestADatabaseThatIsNotThereYet(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var log waitedFor
 	log.text, log.then = "the database is not there yet", cancel
-	err := root().run(ctx, []string{"instance", "-listen", "127.0.0.1:0", "-admin", "off", "-event-log", "off", "-db", "postgres://app@/app?host=" + dir}, io.Discard, &log)
-	if config := (configError{}); err == nil || errors.As(err, &config) {
+	err := root().Run(ctx, []string{"instance", "-listen", "127.0.0.1:0", "-admin", "off", "-event-log", "off", "-db", "postgres://app@/app?host=" + dir}, io.Discard, &log)
+	if config := (command.ConfigError{}); err == nil || errors.As(err, &config) {
 		t.Errorf("got %v, want an error that may pass by itself", err)
 	}
 	if n := strings.Count(log.String(), log.text); n != 1 {

@@ -16,14 +16,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/telemetrygateway/telemetry/internal/command"
 	"github.com/telemetrygateway/telemetry/internal/license"
 	"github.com/telemetrygateway/telemetry/internal/limits"
 )
 
 func runLicense(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	return group{
-		name: "telemetry license",
-		intro: `Licence keys prove to a gateway which customer an instance belongs to. They are
+	return command.Group{
+		Name: "telemetry license",
+		Intro: `Licence keys prove to a gateway which customer an instance belongs to. They are
 signed with a private key that only the issuer has, and verified with a public
 key that every gateway may have. From nothing to a licensed event:
 
@@ -33,12 +34,12 @@ key that every gateway may have. From nothing to a licensed event:
   telemetry gateway -license-keys keys/license.pub
   telemetry send -license @acme.txt -site-id acme-1 -count 3
 `,
-		commands: []command{
-			{"keygen", "make a pair of keys: to issue licences, and to verify them", runLicenseKeygen},
-			{"issue", "issue a licence key", runLicenseIssue},
-			{"inspect", "verify a licence key and print what it says", runLicenseInspect},
+		Commands: []command.Command{
+			{Name: "keygen", Summary: "make a pair of keys: to issue licences, and to verify them", Run: runLicenseKeygen},
+			{Name: "issue", Summary: "issue a licence key", Run: runLicenseIssue},
+			{Name: "inspect", Summary: "verify a licence key and print what it says", Run: runLicenseInspect},
 		},
-	}.run(ctx, args, stdout, stderr)
+	}.Run(ctx, args, stdout, stderr)
 }
 
 const licenseKeygenHelp = `-out DIR [-id NAME]
@@ -58,25 +59,25 @@ no licence needs it. Use a key for nothing but licences.
 `
 
 func runLicenseKeygen(_ context.Context, args []string, stdout, stderr io.Writer) error {
-	f := newFlags("telemetry license keygen", licenseKeygenHelp)
+	f := command.NewFlags("telemetry license keygen", licenseKeygenHelp)
 	out := f.String("out", "", "`folder` to write license.key and license.pub to; it is made if need be")
 	id := f.String("id", "", "key ID: a `name` of letters, digits, dots and dashes (default: made from the key)")
-	if err := f.parse(args, stdout, stderr); err != nil {
+	if err := f.Parse(args, stdout, stderr); err != nil {
 		return err
 	}
 	if *out == "" {
-		return badConfig("where to? Set -out; see %s", f.helpCommand())
+		return command.BadConfig("where to? Set -out; see %s", f.HelpCommand())
 	}
 	private, err := license.GenerateKey(*id)
 	if err != nil {
-		return badConfig("-id is %q: %w", *id, err)
+		return command.BadConfig("-id is %q: %w", *id, err)
 	}
 	signer, err := license.ParseSigner(private)
 	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(*out, 0o700); err != nil {
-		return badConfig("make folder: %w", err)
+		return command.BadConfig("make folder: %w", err)
 	}
 	keyFile, pubFile := filepath.Join(*out, "license.key"), filepath.Join(*out, "license.pub")
 	if err := writeNew(keyFile, private, 0o600); err != nil {
@@ -100,9 +101,9 @@ Issue a licence with:
 func writeNew(name string, data []byte, mode fs.FileMode) error {
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if errors.Is(err, fs.ErrExist) {
-		return badConfig("%s exists and is never overwritten; choose another -out", name)
+		return command.BadConfig("%s exists and is never overwritten; choose another -out", name)
 	} else if err != nil {
-		return badConfig("write key: %w", err)
+		return command.BadConfig("write key: %w", err)
 	}
 	_, err = file.Write(data)
 	err = errors.Join(err, file.Sync(), file.Close())
@@ -129,28 +130,28 @@ that day begins, in UTC) or 2027-12-31T18:00:00+01:00.
 
 func runLicenseIssue(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	var i license.Info
-	f := newFlags("telemetry license issue", licenseIssueHelp)
+	f := command.NewFlags("telemetry license issue", licenseIssueHelp)
 	keyFile := f.String("key", "", "`file` with the private key: license.key of telemetry license keygen, or any Ed25519 key of ssh-keygen without a passphrase")
 	tags := f.String("tags", "", "`tags` of the licence, with commas between them")
 	f.Uint64Var(&i.Users, "users", 0, "`number` of users that are licensed")
 	expires := f.String("expires", "", "`when` the licence expires: 365d, 8760h, 2027-12-31")
 	f.StringVar(&i.SalesforceSubscriptionID, "salesforce-subscription", "", "`ID` of the subscription in Salesforce")
 	f.StringVar(&i.SalesforceOpportunityID, "salesforce-opportunity", "", "`ID` of the opportunity in Salesforce")
-	if err := f.parse(args, stdout, stderr); err != nil {
+	if err := f.Parse(args, stdout, stderr); err != nil {
 		return err
 	}
 	switch {
 	case *keyFile == "":
-		return badConfig("signed with what? Set -key; telemetry license keygen makes one")
+		return command.BadConfig("signed with what? Set -key; telemetry license keygen makes one")
 	case i.Users == 0:
-		return badConfig("for how many users? Set -users")
+		return command.BadConfig("for how many users? Set -users")
 	case *expires == "":
-		return badConfig("until when? Set -expires, such as -expires 365d")
+		return command.BadConfig("until when? Set -expires, such as -expires 365d")
 	}
 	i.CreatedAt = time.Now().UTC().Truncate(time.Second)
 	var err error
 	if i.ExpiresAt, err = parseExpiry(*expires, i.CreatedAt); err != nil {
-		return badConfig("-expires is %q: %w", *expires, err)
+		return command.BadConfig("-expires is %q: %w", *expires, err)
 	}
 	for tag := range strings.SplitSeq(*tags, ",") {
 		if tag = strings.TrimSpace(tag); tag != "" {
@@ -159,11 +160,11 @@ func runLicenseIssue(_ context.Context, args []string, stdout, stderr io.Writer)
 	}
 	private, err := os.ReadFile(*keyFile)
 	if err != nil {
-		return badConfig("read private key: %w", err)
+		return command.BadConfig("read private key: %w", err)
 	}
 	signer, err := license.ParseSigner(private)
 	if err != nil {
-		return badConfig("private key %s: %w", *keyFile, err)
+		return command.BadConfig("private key %s: %w", *keyFile, err)
 	}
 	key, err := license.Issue(signer, i)
 	if err != nil {
@@ -235,36 +236,36 @@ type inspected struct {
 }
 
 func runLicenseInspect(_ context.Context, args []string, stdout, stderr io.Writer) error {
-	f := newFlags("telemetry license inspect", licenseInspectHelp)
-	f.takes = "KEY"
+	f := command.NewFlags("telemetry license inspect", licenseInspectHelp)
+	f.Takes = "KEY"
 	keysFile := f.String("keys", "", "`file` of public keys, one a line, as for the gateway")
-	f.env("keys", envName("license-keys"), nil)
+	f.Env("keys", command.EnvName("license-keys"), nil)
 	revokedFile := f.String("revoked", "", "`file` of revoked licences: IDs or fingerprints, one a line, as for the gateway")
-	f.env("revoked", envName("license-revoked"), nil)
+	f.Env("revoked", command.EnvName("license-revoked"), nil)
 	allowSHA1 := f.Bool("allow-sha1", false, "accept keys signed with RSA and SHA-1, as the gateway does with -license-allow-sha1")
-	f.env("allow-sha1", envName("license-allow-sha1"), nil)
-	if err := f.parse(args, stdout, stderr); err != nil {
+	f.Env("allow-sha1", command.EnvName("license-allow-sha1"), nil)
+	if err := f.Parse(args, stdout, stderr); err != nil {
 		return err
 	}
 	if *keysFile == "" {
-		return badConfig("verified with what? Set -keys, such as -keys license.pub")
+		return command.BadConfig("verified with what? Set -keys, such as -keys license.pub")
 	}
 	keys, err := readParsed(*keysFile, license.ParseKeys)
 	if err != nil {
-		return badConfig("public keys: %w", err)
+		return command.BadConfig("public keys: %w", err)
 	}
 	revoked := new(license.Revoked)
 	if *revokedFile != "" {
 		if revoked, err = readParsed(*revokedFile, license.ParseRevoked); err != nil {
-			return badConfig("revoked licences: %w", err)
+			return command.BadConfig("revoked licences: %w", err)
 		}
 	}
-	if len(f.args) != 1 {
-		return badConfig("which licence? Give one key, @FILE or -; see %s", f.helpCommand())
+	if len(f.Args()) != 1 {
+		return command.BadConfig("which licence? Give one key, @FILE or -; see %s", f.HelpCommand())
 	}
-	key, err := readLicenseKey(f.args[0])
+	key, err := readLicenseKey(f.Args()[0])
 	if err != nil {
-		return badConfig("licence key: %w", err)
+		return command.BadConfig("licence key: %w", err)
 	}
 
 	l, verifyErr := license.Verify(key, keys, license.Options{AllowSHA1: *allowSHA1})

@@ -19,6 +19,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/telemetrygateway/telemetry/internal/command"
 	"github.com/telemetrygateway/telemetry/queue"
 )
 
@@ -26,9 +27,9 @@ import (
 const queuePage = 500
 
 func runQueue(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	return group{
-		name: "telemetry queue",
-		intro: `Looks into the queue of an instance, from which its events are exported, and
+	return command.Group{
+		Name: "telemetry queue",
+		Intro: `Looks into the queue of an instance, from which its events are exported, and
 mends it. It works while the instance runs. An event in it is pending until it
 is exported, and dead if it never can be; telemetry queue help stats explains
 what else can become of one.
@@ -39,35 +40,35 @@ what else can become of one.
   telemetry queue dead
   telemetry queue replay 0197a5b0-7e5f-7c1d-9d3e-2f6a1c0b4d5e
 `,
-		commands: []command{
-			{"stats", "print what became of all events ever recorded", runQueueStats},
-			{"list", "print events, as they leave the instance", runQueueList},
-			{"dead", "print events that cannot be exported, and why", runQueueDead},
-			{"replay", "put such events back into the queue", runQueueReplay},
+		Commands: []command.Command{
+			{Name: "stats", Summary: "print what became of all events ever recorded", Run: runQueueStats},
+			{Name: "list", Summary: "print events, as they leave the instance", Run: runQueueList},
+			{Name: "dead", Summary: "print events that cannot be exported, and why", Run: runQueueDead},
+			{Name: "replay", Summary: "put such events back into the queue", Run: runQueueReplay},
 		},
-	}.run(ctx, args, stdout, stderr)
+	}.Run(ctx, args, stdout, stderr)
 }
 
 // queueFlags returns the flags of a command that works on a queue, and where
 // its URL will be.
-func queueFlags(name, help string) (*flags, *string) {
-	f := newFlags("telemetry queue "+name, help)
+func queueFlags(name, help string) (*command.Flags, *string) {
+	f := command.NewFlags("telemetry queue "+name, help)
 	return f, f.String("db", "sqlite://data/instance.db", "`URL` of the queue's database, as the instance has it")
 }
 
 // withQueue opens the queue at a URL for f. Unlike an instance it makes none.
 func withQueue(ctx context.Context, url string, f func(*queue.Queue) error) (err error) {
 	if err := checkDatabase(url); err != nil {
-		return badConfig("-db: %w", err)
+		return command.BadConfig("-db: %w", err)
 	}
 	if path, ok := sqlitePath(url); ok {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return badConfig("-db: there is no %s; an instance makes it when it starts: give -db the URL that the instance has", path)
+			return command.BadConfig("-db: there is no %s; an instance makes it when it starts: give -db the URL that the instance has", path)
 		}
 	}
 	db, err := openDatabase(url)
 	if err != nil {
-		return badConfig("-db: %w", err)
+		return command.BadConfig("-db: %w", err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	q, err := queue.Open(ctx, db, queue.Options{})
@@ -94,7 +95,7 @@ are those that the policy does not let leave; expired those that -max-age or
 
 func runQueueStats(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f, db := queueFlags("stats", queueStatsHelp)
-	if err := f.parse(args, stdout, stderr); err != nil {
+	if err := f.Parse(args, stdout, stderr); err != nil {
 		return err
 	}
 	return withQueue(ctx, *db, func(q *queue.Queue) error {
@@ -131,13 +132,13 @@ func runQueueList(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	f, db := queueFlags("list", queueListHelp)
 	state := f.String("state", "pending", "`pending|exported`")
 	limit := f.Int("limit", 0, "end after `N` events; 0 for no limit")
-	if err := f.parse(args, stdout, stderr); err != nil {
+	if err := f.Parse(args, stdout, stderr); err != nil {
 		return err
 	}
 	states := map[string]queue.State{"pending": queue.Pending, "exported": queue.Exported}
 	s, ok := states[*state]
 	if !ok {
-		return badConfig("-state is %q: it must be pending or exported", *state)
+		return command.BadConfig("-state is %q: it must be pending or exported", *state)
 	}
 	return printQueue(ctx, *db, s, *limit, stdout)
 }
@@ -156,7 +157,7 @@ with the rule that it breaks. They stay until they are replayed.
 func runQueueDead(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f, db := queueFlags("dead", queueDeadHelp)
 	limit := f.Int("limit", 0, "end after `N` events; 0 for no limit")
-	if err := f.parse(args, stdout, stderr); err != nil {
+	if err := f.Parse(args, stdout, stderr); err != nil {
 		return err
 	}
 	return printQueue(ctx, *db, queue.DeadLettered, *limit, stdout)
@@ -186,7 +187,7 @@ func eachItem(ctx context.Context, q *queue.Queue, s queue.State, limit int, f f
 
 func printQueue(ctx context.Context, url string, s queue.State, limit int, stdout io.Writer) error {
 	if limit < 0 {
-		return badConfig("-limit is %d: it must not be negative", limit)
+		return command.BadConfig("-limit is %d: it must not be negative", limit)
 	}
 	return withQueue(ctx, url, func(q *queue.Queue) error {
 		w := bufio.NewWriter(stdout)
@@ -237,16 +238,16 @@ after the gateway's limits were raised. Prints how many there were.
 
 func runQueueReplay(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f, db := queueFlags("replay", queueReplayHelp)
-	f.takes = "ID"
+	f.Takes = "ID"
 	all := f.Bool("all", false, "replay every one of them")
-	if err := f.parse(args, stdout, stderr); err != nil {
+	if err := f.Parse(args, stdout, stderr); err != nil {
 		return err
 	}
-	if *all == (len(f.args) > 0) {
-		return badConfig("what to replay? Give either IDs, which telemetry queue dead lists, or -all")
+	if *all == (len(f.Args()) > 0) {
+		return command.BadConfig("what to replay? Give either IDs, which telemetry queue dead lists, or -all")
 	}
 	return withQueue(ctx, *db, func(q *queue.Queue) error {
-		ids := f.args
+		ids := f.Args()
 		if *all {
 			err := eachItem(ctx, q, queue.DeadLettered, 0, func(item queue.Item) error {
 				ids = append(ids, item.ID)

@@ -52,7 +52,7 @@ func TestDeadLettersAreListedAndReplayed(t *testing.T) {
 	run := func(args ...string) string {
 		t.Helper()
 		var out strings.Builder
-		if err := root().run(t.Context(), append([]string{"queue", args[0], "-db", url}, args[1:]...), &out, t.Output()); err != nil {
+		if err := root().Run(t.Context(), append([]string{"queue", args[0], "-db", url}, args[1:]...), &out, t.Output()); err != nil {
 			t.Fatalf("telemetry queue %q: %v", args, err)
 		}
 		return out.String()

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/telemetrygateway/telemetry/client"
+	"github.com/telemetrygateway/telemetry/internal/command"
 )
 
 // slabEvents and slabBytes bound what is read ahead and sent in one call.
@@ -48,7 +49,7 @@ func runSend(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	if c.ledger != "" {
 		f, err := os.OpenFile(c.ledger, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 		if err != nil {
-			return badConfig("open -ledger: %w", err)
+			return command.BadConfig("open -ledger: %w", err)
 		}
 		defer f.Close()
 		s.ledger = bufio.NewWriter(f)
@@ -63,7 +64,7 @@ func runSend(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		return err
 	}
 	if sendErr == nil && s.accepted < s.sent {
-		return errReported
+		return command.ErrReported
 	}
 	return sendErr
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/telemetrygateway/telemetry/client"
+	"github.com/telemetrygateway/telemetry/internal/command"
 )
 
 const sendHelp = `(-license KEY | -site-id ID | -service ID) (-file FILE | -count N) [flags]
@@ -57,7 +58,7 @@ type sendConfig struct {
 
 func parseSend(args []string, stdout, stderr io.Writer) (*sendConfig, error) {
 	c := new(sendConfig)
-	f := newFlags("telemetry send", sendHelp)
+	f := command.NewFlags("telemetry send", sendHelp)
 	f.StringVar(&c.gateway, "gateway", "http://127.0.0.1:6080", "`URL` of the gateway")
 	license := f.Secret("license", "licence `key`, or @FILE to read it from a file")
 	f.StringVar(&c.siteID, "site-id", "", "`ID` of the instance; without a licence it is all that the gateway knows it by")
@@ -74,7 +75,7 @@ func parseSend(args []string, stdout, stderr io.Writer) (*sendConfig, error) {
 	f.StringVar(&c.ledger, "ledger", "", "`file` to append a line to for each event, such as \"ID ok\", once it is known what became of it: ok, deadletter or failed")
 	f.BoolVar(&c.retry, "retry", false, "send failed events again until none is left, or -timeout")
 	f.DurationVar(&c.timeout, "timeout", 0, "how `long` to try at most; 0 for no limit")
-	if err := f.parse(args, stdout, stderr); err != nil {
+	if err := f.Parse(args, stdout, stderr); err != nil {
 		return nil, err
 	}
 	c.license = string(*license)
@@ -85,14 +86,14 @@ func (c *sendConfig) check() error {
 	if path, ok := strings.CutPrefix(c.license, "@"); ok {
 		b, err := os.ReadFile(path)
 		if err != nil {
-			return badConfig("read licence: %w", err)
+			return command.BadConfig("read licence: %w", err)
 		}
 		if c.license = string(b); strings.TrimSpace(c.license) == "" {
-			return badConfig("licence file %s is empty", path)
+			return command.BadConfig("licence file %s is empty", path)
 		}
 	}
 	if c.siteID != "" && c.instanceID != "" && c.siteID != c.instanceID {
-		return badConfig("-site-id and -instance-id are two names for one thing: set one")
+		return command.BadConfig("-site-id and -instance-id are two names for one thing: set one")
 	}
 	c.siteID = cmp.Or(c.siteID, c.instanceID)
 	if err := c.credentials.check(); err != nil {
@@ -100,19 +101,19 @@ func (c *sendConfig) check() error {
 	}
 	switch {
 	case c.license == "" && c.siteID == "" && c.credentials.service == "":
-		return badConfig("who sends? Set -license, -site-id or both, or -service")
+		return command.BadConfig("who sends? Set -license, -site-id or both, or -service")
 	case (c.license != "" || c.siteID != "" || c.externalURL != "") && c.credentials.service != "":
-		return badConfig("-service is for managed services, -license, -site-id and -external-url for instances: set one or the other")
+		return command.BadConfig("-service is for managed services, -license, -site-id and -external-url for instances: set one or the other")
 	case c.count < 0:
-		return badConfig("-count is %d: it must not be negative", c.count)
+		return command.BadConfig("-count is %d: it must not be negative", c.count)
 	case (c.file == "") == (c.count == 0):
-		return badConfig("what to send? Set either -file or -count")
+		return command.BadConfig("what to send? Set either -file or -count")
 	case c.batch < 1 || c.batch > client.MaxMessageEvents:
-		return badConfig("-batch is %d: it must be from 1 to %d", c.batch, client.MaxMessageEvents)
+		return command.BadConfig("-batch is %d: it must be from 1 to %d", c.batch, client.MaxMessageEvents)
 	case !slices.Contains([]string{"grpc", "connect", "auto"}, c.protocol):
-		return badConfig("-protocol is %q: it must be grpc, connect or auto", c.protocol)
+		return command.BadConfig("-protocol is %q: it must be grpc, connect or auto", c.protocol)
 	case c.timeout < 0:
-		return badConfig("-timeout is %s: it must not be negative", c.timeout)
+		return command.BadConfig("-timeout is %s: it must not be negative", c.timeout)
 	}
 	return nil
 }
@@ -149,7 +150,7 @@ func (c *sendConfig) client(onVerdicts func(int, []client.Verdict)) (*client.Cli
 	}
 	cl, err := client.New(c.gateway, who, o)
 	if err != nil {
-		return nil, badConfig("%w", err)
+		return nil, command.BadConfig("%w", err)
 	}
 	return cl, nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/telemetrygateway/telemetry/client"
+	"github.com/telemetrygateway/telemetry/internal/command"
 )
 
 // credentialFlags are the flags of telemetry send about a managed service.
@@ -18,7 +19,7 @@ type credentialFlags struct {
 	scope, audience      string
 }
 
-func (c *credentialFlags) define(f *flags) {
+func (c *credentialFlags) define(f *command.Flags) {
 	f.StringVar(&c.service, "service", "", "`ID` of a managed service to send as, with an access token")
 	f.StringVar(&c.environment, "environment", "", "`NAME` of the service's environment, such as prod")
 	f.StringVar(&c.tokenURL, "token-url", "", "`URL` of the token endpoint of the service's OAuth provider")
@@ -34,7 +35,7 @@ func (c *credentialFlags) check() error {
 			{"environment", c.environment}, {"token-url", c.tokenURL}, {"client-id", c.clientID}, {"client-secret-file", c.secretFile}, {"audience", c.audience},
 		} {
 			if f.value != "" {
-				return badConfig("-%s is for managed services: set -service too", f.flag)
+				return command.BadConfig("-%s is for managed services: set -service too", f.flag)
 			}
 		}
 		return nil
@@ -43,7 +44,7 @@ func (c *credentialFlags) check() error {
 		{"token-url", c.tokenURL}, {"client-id", c.clientID}, {"client-secret-file", c.secretFile},
 	} {
 		if f.value == "" {
-			return badConfig("-service needs an access token: set -%s", f.flag)
+			return command.BadConfig("-service needs an access token: set -%s", f.flag)
 		}
 	}
 	return nil
@@ -60,7 +61,7 @@ func (c *credentialFlags) identity(trusted *tls.Config) (client.Identity, error)
 		Scopes: strings.Fields(c.scope), Audience: c.audience, TLS: trusted,
 	}.TokenSource()
 	if err != nil {
-		return client.Identity{}, badConfig("%w", err)
+		return client.Identity{}, command.BadConfig("%w", err)
 	}
 	return client.Service(c.service, c.environment, tokens), nil
 }

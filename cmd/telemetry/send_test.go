@@ -22,13 +22,14 @@ import (
 	"time"
 
 	"github.com/telemetrygateway/telemetry/client"
+	"github.com/telemetrygateway/telemetry/internal/command"
 	"github.com/telemetrygateway/telemetry/internal/license"
 )
 
 // runOnce runs a command as main does, and returns its exit code and output.
 func runOnce(ctx context.Context, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
-	code = report(root().run(ctx, args, &out, &errs), &errs)
+	code = command.Report(root().Run(ctx, args, &out, &errs), &errs)
 	return code, out.String(), errs.String()
 }
 
@@ -55,7 +56,7 @@ func startGateway(t *testing.T, dir, address string, args ...string) liveGateway
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		w.CloseWithError(fmt.Errorf("gateway ended: %w", root().run(ctx, args, io.Discard, w)))
+		w.CloseWithError(fmt.Errorf("gateway ended: %w", root().Run(ctx, args, io.Discard, w)))
 	}()
 	g.stop = func() { cancel(); <-ended }
 	t.Cleanup(g.stop)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/telemetrygateway/telemetry/internal/command"
 	"github.com/telemetrygateway/telemetry/internal/topic"
 )
 
@@ -45,12 +46,12 @@ type tailConfig struct {
 
 func parseTail(args []string, stdout, stderr io.Writer) (*tailConfig, error) {
 	c := new(tailConfig)
-	f := newFlags("telemetry tail", tailHelp)
+	f := command.NewFlags("telemetry tail", tailHelp)
 	f.StringVar(&c.topic, "topic", "sqlite://data/topic.db", "`URL` of the topic: sqlite://PATH or gcppubsub://projects/P/subscriptions/S")
 	f.BoolVar(&c.fromStart, "from-start", false, "begin with the oldest message that the topic has, not with the next one")
 	f.BoolVar(&c.follow, "follow", false, "at the end, wait for further messages")
 	f.IntVar(&c.limit, "limit", 0, "end after `N` messages; 0 for no limit")
-	if err := f.parse(args, stdout, stderr); err != nil {
+	if err := f.Parse(args, stdout, stderr); err != nil {
 		return nil, err
 	}
 	return c, c.check()
@@ -59,12 +60,12 @@ func parseTail(args []string, stdout, stderr io.Writer) (*tailConfig, error) {
 // check turns the flags into parameters of the topic's URL.
 func (c *tailConfig) check() error {
 	if c.limit < 0 {
-		return badConfig("-limit is %d: it must not be negative", c.limit)
+		return command.BadConfig("-limit is %d: it must not be negative", c.limit)
 	}
 	switch scheme, _, _ := strings.Cut(c.topic, ":"); scheme {
 	case "sqlite":
 		if !c.fromStart && !c.follow {
-			return badConfig("where to begin? Set -from-start to read what is there, -follow to wait for more, or both")
+			return command.BadConfig("where to begin? Set -from-start to read what is there, -follow to wait for more, or both")
 		}
 		peek, until, separator := "peek=now", "", "?"
 		if c.fromStart {
@@ -79,10 +80,10 @@ func (c *tailConfig) check() error {
 		c.topic += separator + peek + until
 	case "gcppubsub":
 		if c.fromStart {
-			return badConfig("-from-start does not go with Pub/Sub: its subscription knows where to begin")
+			return command.BadConfig("-from-start does not go with Pub/Sub: its subscription knows where to begin")
 		}
 		if !c.follow && c.limit == 0 {
-			return badConfig("a Pub/Sub subscription has no end: set -follow or -limit")
+			return command.BadConfig("a Pub/Sub subscription has no end: set -follow or -limit")
 		}
 	}
 	return nil
@@ -93,11 +94,11 @@ func runTail(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	if err != nil {
 		return err
 	}
-	sub, err := topic.Subscribe(ctx, c.topic, slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	sub, err := topic.Subscribe(ctx, c.topic, topic.BatchOptions{}, slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if errors.Is(err, fs.ErrNotExist) {
-		return badConfig("%w; a gateway makes the file when it starts: give -topic the URL that the gateway has", err)
+		return command.BadConfig("%w; a gateway makes the file when it starts: give -topic the URL that the gateway has", err)
 	} else if err != nil {
-		return badConfig("%w", err)
+		return command.BadConfig("%w", err)
 	}
 	defer sub.Close()
 	err = c.print(ctx, sub, bufio.NewWriter(stdout))

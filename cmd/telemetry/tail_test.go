@@ -13,6 +13,8 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"cloud.google.com/go/pubsub/v2/pstest"
+
+	"github.com/telemetrygateway/telemetry/internal/command"
 )
 
 type tailLine struct {
@@ -74,7 +76,7 @@ func TestTailFollows(t *testing.T) {
 	ended := make(chan int, 1)
 	go func() {
 		defer w.Close()
-		ended <- report(root().run(ctx, []string{"tail", "-topic", g.topic(), "-from-start", "-follow"}, w, io.Discard), io.Discard)
+		ended <- command.Report(root().Run(ctx, []string{"tail", "-topic", g.topic(), "-from-start", "-follow"}, w, io.Discard), io.Discard)
 	}()
 	lines := json.NewDecoder(r)
 	read := func(n int) {
@@ -133,7 +135,7 @@ func TestTailIntoAClosedPipe(t *testing.T) {
 		t.Fatal(stderr)
 	}
 	var stderr strings.Builder
-	code := report(root().run(t.Context(), []string{"tail", "-topic", g.topic(), "-from-start", "-follow"}, brokenPipe{}, &stderr), &stderr)
+	code := command.Report(root().Run(t.Context(), []string{"tail", "-topic", g.topic(), "-from-start", "-follow"}, brokenPipe{}, &stderr), &stderr)
 	if code != 0 || stderr.Len() > 0 {
 		t.Errorf("exit %d, %q; want a quiet end", code, stderr.String())
 	}

@@ -12,6 +12,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/telemetrygateway/telemetry/internal/command"
 )
 
 // certificateInterval is how often the files of a certificate are looked at,
@@ -87,14 +89,14 @@ func (c *certificate) read() error {
 func trusting(file string) (*tls.Config, error) {
 	pem, err := os.ReadFile(file)
 	if err != nil {
-		return nil, badConfig("read -ca: %w", err)
+		return nil, command.BadConfig("read -ca: %w", err)
 	}
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool()
 	}
 	if !roots.AppendCertsFromPEM(pem) {
-		return nil, badConfig("-ca: there is no certificate in %s: it must be PEM", file)
+		return nil, command.BadConfig("-ca: there is no certificate in %s: it must be PEM", file)
 	}
 	return &tls.Config{RootCAs: roots}, nil
 }

@@ -1,7 +1,7 @@
 // Copyright 2026 The Telemetry Gateway Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package command
 
 import (
 	"fmt"

@@ -1,7 +1,7 @@
 // Copyright 2026 The Telemetry Gateway Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package command
 
 import (
 	"cmp"
@@ -16,15 +16,17 @@ import (
 	"strings"
 )
 
-// flags are the flags of one command. Flags are defined with the methods of
+// Flags are the flags of one command. Flags are defined with the methods of
 // flag.FlagSet, and each can also be set by an environment variable: -topic by
 // TELEMETRY_TOPIC, -license-keys by TELEMETRY_LICENSE_KEYS. A flag wins over
 // the environment, the environment over the default. A variable that is set to
 // the empty string counts as not set.
-type flags struct {
+type Flags struct {
 	*flag.FlagSet
+	// Takes is what arguments besides flags are called, for people; without it
+	// there must be none.
+	Takes   string
 	help    string
-	takes   string              // what arguments besides flags are called; "" for none
 	args    []string            // those arguments, in order
 	also    map[string][]envVar // by flag: more variables that set it, in order
 	sources map[string]string   // by flag: where its value is from, if not the default
@@ -37,11 +39,11 @@ type envVar struct {
 	value func(string) string // turns the variable's value into the flag's
 }
 
-// newFlags returns the flags of the command with the given full name, such as
+// NewFlags returns the flags of the command with the given full name, such as
 // "telemetry license issue". The help text begins with the arguments, as they
 // follow the name, and ends with examples.
-func newFlags(name, help string) *flags {
-	f := &flags{
+func NewFlags(name, help string) *Flags {
+	f := &Flags{
 		FlagSet: flag.NewFlagSet(name, flag.ContinueOnError),
 		help:    help,
 		also:    map[string][]envVar{},
@@ -52,71 +54,74 @@ func newFlags(name, help string) *flags {
 	return f
 }
 
-// env lets one more variable set a flag that is already defined. If value is
+// Env lets one more variable set a flag that is already defined. If value is
 // not nil, it turns the variable's value into the flag's.
-func (f *flags) env(name, variable string, value func(string) string) {
+func (f *Flags) Env(name, variable string, value func(string) string) {
 	if f.Lookup(name) == nil {
 		panic("no flag -" + name)
 	}
 	f.also[name] = append(f.also[name], envVar{variable, value})
 }
 
-// secret is a value that is never printed.
-type secret string
+// Secret is a value that is never printed.
+type Secret string
 
 const hidden = "(hidden)"
 
 // Format writes no part of the secret, whatever the verb.
-func (s secret) Format(w fmt.State, _ rune) { _, _ = io.WriteString(w, hidden) }
+func (s Secret) Format(w fmt.State, _ rune) { _, _ = io.WriteString(w, hidden) }
 
 // MarshalText returns no part of the secret.
-func (s secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
+func (s Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
 // secretValue is the flag.Value of a secret. Its String never fails to hide.
-type secretValue struct{ *secret }
+type secretValue struct{ *Secret }
 
-func (v secretValue) Set(s string) error { *v.secret = secret(s); return nil }
+func (v secretValue) Set(s string) error { *v.Secret = Secret(s); return nil }
 
 // String shows only whether there is a secret. A value that begins with @ is
 // hidden too: it names a file to one command and is the secret to another.
 func (v secretValue) String() string {
-	if v.secret == nil || *v.secret == "" {
+	if v.Secret == nil || *v.Secret == "" {
 		return ""
 	}
 	return hidden
 }
 
 // Secret defines a flag whose value is not shown by -print-config.
-func (f *flags) Secret(name, usage string) *secret {
-	s := new(secret)
+func (f *Flags) Secret(name, usage string) *Secret {
+	s := new(Secret)
 	f.Var(secretValue{s}, name, usage)
 	return s
 }
 
-// parse sets the flags from args and the environment. Besides errors for which
-// the command exits with 2, it returns errDone when it has printed what args
+// Parse sets the flags from args and the environment. Besides errors for which
+// the command exits with 2, it returns ErrDone when it has printed what args
 // asked for. A variable that looks like a slip for one of this command's gets
 // a line on stderr: it may well belong to another program.
-func (f *flags) parse(args []string, stdout, stderr io.Writer) error {
+func (f *Flags) Parse(args []string, stdout, stderr io.Writer) error {
 	if err := f.parseArgs(args); errors.Is(err, flag.ErrHelp) {
-		return cmp.Or(f.printHelp(stdout), errDone)
+		return cmp.Or(f.printHelp(stdout), ErrDone)
 	} else if err != nil {
-		return badConfig("%w; see %s", err, f.helpCommand())
+		return BadConfig("%w; see %s", err, f.HelpCommand())
 	}
 	if err := f.parseEnv(); err != nil {
 		return err
 	}
 	f.warn(stderr)
 	if *f.print {
-		return cmp.Or(f.printConfig(stdout), errDone)
+		return cmp.Or(f.printConfig(stdout), ErrDone)
 	}
 	return nil
 }
 
+// Args returns the arguments besides flags, wherever among them they stood.
+func (f *Flags) Args() []string { return f.args }
+
 // parseArgs lets flags follow other arguments, up to "--".
-func (f *flags) parseArgs(args []string) error {
+func (f *Flags) parseArgs(args []string) error {
 	for {
-		if err := f.Parse(args); err != nil {
+		if err := f.FlagSet.Parse(args); err != nil {
 			return f.explain(err)
 		}
 		rest := f.FlagSet.Args()
@@ -128,14 +133,14 @@ func (f *flags) parseArgs(args []string) error {
 		break
 	}
 	f.Visit(func(fl *flag.Flag) { f.sources[fl.Name] = "from flag" })
-	if f.takes == "" && len(f.args) > 0 {
+	if f.Takes == "" && len(f.args) > 0 {
 		return fmt.Errorf("unexpected argument %q", f.args[0])
 	}
 	return nil
 }
 
 // explain makes the flag package's errors more helpful.
-func (f *flags) explain(err error) error {
+func (f *Flags) explain(err error) error {
 	if errors.Is(err, flag.ErrHelp) {
 		return err
 	}
@@ -144,10 +149,10 @@ func (f *flags) explain(err error) error {
 		f.VisitAll(func(fl *flag.Flag) { names = append(names, fl.Name) })
 		return fmt.Errorf("unknown flag -%s%s", name, didYouMean(name, names, "-"))
 	}
-	return errors.New(maskURLs(err.Error()))
+	return errors.New(MaskURLs(err.Error()))
 }
 
-func (f *flags) parseEnv() error {
+func (f *Flags) parseEnv() error {
 	var bad error
 	f.VisitAll(func(fl *flag.Flag) {
 		if f.sources[fl.Name] != "" || bad != nil {
@@ -162,8 +167,8 @@ func (f *flags) parseEnv() error {
 				s = v.value(s)
 			}
 			if err := f.Set(fl.Name, s); err != nil {
-				bad = badConfig("invalid value %q in %s, which sets -%s: %w; see %s",
-					maskURLs(s), v.name, fl.Name, err, f.helpCommand())
+				bad = BadConfig("invalid value %q in %s, which sets -%s: %w; see %s",
+					MaskURLs(s), v.name, fl.Name, err, f.HelpCommand())
 			}
 			f.sources[fl.Name] = "from env " + v.name
 			return
@@ -173,22 +178,22 @@ func (f *flags) parseEnv() error {
 }
 
 // variables returns the variables that set a flag, the first that is set wins.
-func (f *flags) variables(fl *flag.Flag) []envVar {
+func (f *Flags) variables(fl *flag.Flag) []envVar {
 	if fl.Name == "print-config" {
 		return nil
 	}
-	return append([]envVar{{name: envName(fl.Name)}}, f.also[fl.Name]...)
+	return append([]envVar{{name: EnvName(fl.Name)}}, f.also[fl.Name]...)
 }
 
 const envPrefix = "TELEMETRY_"
 
-func envName(flagName string) string {
+func EnvName(flagName string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(flagName, "-", "_"))
 }
 
 // warn names variables that look like a slip for one of this command's. Others
 // pass: they may be another command's, or another program's.
-func (f *flags) warn(w io.Writer) {
+func (f *Flags) warn(w io.Writer) {
 	var known []string
 	f.VisitAll(func(fl *flag.Flag) {
 		for _, v := range f.variables(fl) {
@@ -208,12 +213,13 @@ func (f *flags) warn(w io.Writer) {
 	}
 }
 
-func (f *flags) helpCommand() string {
-	_, command, _ := strings.Cut(f.Name(), " ")
-	return "telemetry help " + command
+// HelpCommand returns what a person types to read the help.
+func (f *Flags) HelpCommand() string {
+	program, command, _ := strings.Cut(f.Name(), " ")
+	return program + " help " + command
 }
 
-func (f *flags) printHelp(w io.Writer) error {
+func (f *Flags) printHelp(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "usage: %s %s\n\n", f.Name(), strings.TrimSpace(f.help))
 	b.WriteString("Flags, each with the environment variable that also sets it (a flag wins):\n")
@@ -262,13 +268,13 @@ func paragraph(b *strings.Builder, text string) {
 	}
 }
 
-func (f *flags) printConfig(w io.Writer) error {
+func (f *Flags) printConfig(w io.Writer) error {
 	var b strings.Builder
 	f.VisitAll(func(fl *flag.Flag) {
 		if fl.Name == "print-config" {
 			return
 		}
-		value := maskURLs(fl.Value.String())
+		value := MaskURLs(fl.Value.String())
 		if value == "" || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r == '#' || r == '"' }) {
 			value = strconv.Quote(value)
 		}
@@ -282,9 +288,9 @@ func (f *flags) printConfig(w io.Writer) error {
 // database.
 var secretParameter = regexp.MustCompile(`(?i)((?:password|secret|token)=)[^&]*`)
 
-// maskURLs hides user names and passwords in URLs. A password may hold
+// MaskURLs hides user names and passwords in URLs. A password may hold
 // characters that it must not, so everything up to the last @ is hidden.
-func maskURLs(s string) string {
+func MaskURLs(s string) string {
 	s = secretParameter.ReplaceAllString(s, "${1}"+hidden)
 	begin, end := strings.Index(s, "://"), strings.LastIndex(s, "@")
 	if begin < 0 || end < begin {

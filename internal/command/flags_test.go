@@ -1,7 +1,7 @@
 // Copyright 2026 The Telemetry Gateway Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package command
 
 import (
 	"bytes"
@@ -20,18 +20,18 @@ const canary = "canary-7d1f"
 
 // sample is a command's flags of every sort.
 type sample struct {
-	*flags
+	*Flags
 	listen, topic string
 	wait          time.Duration
 	count         int
 	fast          bool
-	token         *secret
+	token         *Secret
 }
 
 func newSample() *sample {
-	s := &sample{flags: newFlags("telemetry sample", "[flags] [FILE]\n\nDoes nothing.\n")}
+	s := &sample{Flags: NewFlags("telemetry sample", "[flags] [FILE]\n\nDoes nothing.\n")}
 	s.StringVar(&s.listen, "listen", "127.0.0.1:1", "`address` to listen on")
-	s.env("listen", "PORT", func(p string) string { return ":" + p })
+	s.Env("listen", "PORT", func(p string) string { return ":" + p })
 	s.StringVar(&s.topic, "topic", "memory:", "`URL` of the topic")
 	s.DurationVar(&s.wait, "stop-timeout", time.Minute, "how `long` to wait")
 	s.IntVar(&s.count, "count", 3, "`events` to send")
@@ -62,7 +62,7 @@ func TestAFlagWinsOverTheEnvironmentOverTheDefault(t *testing.T) {
 			}
 			var out strings.Builder
 			s := newSample()
-			if err := s.parse(append(c.args, "-print-config"), &out, &out); !errors.Is(err, errDone) {
+			if err := s.Parse(append(c.args, "-print-config"), &out, &out); !errors.Is(err, ErrDone) {
 				t.Fatal(err)
 			}
 			if !strings.Contains(out.String(), "\nlisten = "+c.want+"\n") {
@@ -78,7 +78,7 @@ func TestValuesOfAllKindsComeFromTheEnvironment(t *testing.T) {
 	t.Setenv("TELEMETRY_FAST", "true")
 	t.Setenv("TELEMETRY_TOKEN", canary)
 	s := newSample()
-	if err := s.parse(nil, t.Output(), t.Output()); err != nil {
+	if err := s.Parse(nil, t.Output(), t.Output()); err != nil {
 		t.Fatal(err)
 	}
 	if s.wait != 5*time.Second || s.count != 7 || !s.fast || string(*s.token) != canary {
@@ -106,11 +106,11 @@ func TestBadFlagsSayWhereTheyComeFrom(t *testing.T) {
 			if c.env[0] != "" {
 				t.Setenv(c.env[0], c.env[1])
 			}
-			err := newSample().parse(c.args, t.Output(), t.Output())
+			err := newSample().Parse(c.args, t.Output(), t.Output())
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
-			if !errors.As(err, new(configError)) {
+			if !errors.As(err, new(ConfigError)) {
 				t.Error("the command would not exit with 2")
 			}
 		})
@@ -127,11 +127,11 @@ func TestArgumentsMayStandAnywhere(t *testing.T) {
 		{[]string{"-count", "9"}, nil},
 	} {
 		s := newSample()
-		s.takes = "FILE"
-		if err := s.parse(c.args, t.Output(), t.Output()); err != nil {
+		s.Takes = "FILE"
+		if err := s.Parse(c.args, t.Output(), t.Output()); err != nil {
 			t.Fatalf("%q: %v", c.args, err)
 		}
-		if diff := cmp.Diff(c.want, s.args); diff != "" || s.count != 9 {
+		if diff := cmp.Diff(c.want, s.Args()); diff != "" || s.count != 9 {
 			t.Errorf("%q: count %d, arguments (-want +got):\n%s", c.args, s.count, diff)
 		}
 	}
@@ -141,7 +141,7 @@ func TestASlipInTheEnvironmentIsNamed(t *testing.T) {
 	t.Setenv("TELEMETRY_TOPICS", "memory:")
 	t.Setenv("TELEMETRY_GATEWAY_EXPORTER_EXPORT_ADDR", "elsewhere")
 	var stderr strings.Builder
-	if err := newSample().parse(nil, t.Output(), &stderr); err != nil {
+	if err := newSample().Parse(nil, t.Output(), &stderr); err != nil {
 		t.Fatal(err)
 	}
 	want := "telemetry sample: warning: TELEMETRY_TOPICS is set but sets nothing; did you mean TELEMETRY_TOPIC?\n"
@@ -166,7 +166,7 @@ func TestPrintConfigHidesSecrets(t *testing.T) {
 		{"topic", "sqlite://data/a b.db", `topic = "sqlite://data/a b.db"`},
 	} {
 		var out strings.Builder
-		if err := newSample().parse([]string{"-" + c.flag, c.value, "-print-config"}, &out, &out); !errors.Is(err, errDone) {
+		if err := newSample().Parse([]string{"-" + c.flag, c.value, "-print-config"}, &out, &out); !errors.Is(err, ErrDone) {
 			t.Fatal(err)
 		}
 		if !strings.Contains(out.String(), c.want+"   # from flag\n") {
@@ -179,15 +179,15 @@ func TestPrintConfigHidesSecrets(t *testing.T) {
 }
 
 func TestSecretsAreNotPrinted(t *testing.T) {
-	s := secret(canary)
+	s := Secret(canary)
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		fmt.Fprintf(&out, verb, s)
-		fmt.Fprintf(&out, verb, struct{ S secret }{s})
-		fmt.Fprintf(&out, verb, &struct{ S *secret }{&s})
+		fmt.Fprintf(&out, verb, struct{ S Secret }{s})
+		fmt.Fprintf(&out, verb, &struct{ S *Secret }{&s})
 	}
-	slog.New(slog.NewTextHandler(&out, nil)).Info("", "s", s, "in", struct{ S secret }{s})
-	slog.New(slog.NewJSONHandler(&out, nil)).Info("", "s", s, "in", struct{ S secret }{s})
+	slog.New(slog.NewTextHandler(&out, nil)).Info("", "s", s, "in", struct{ S Secret }{s})
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("", "s", s, "in", struct{ S Secret }{s})
 	if err := json.NewEncoder(&out).Encode(map[string]any{"s": s, "p": &s}); err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 
 func TestHelpNamesEveryFlagWithDefaultAndVariable(t *testing.T) {
 	var out strings.Builder
-	if err := newSample().parse([]string{"-h"}, &out, t.Output()); !errors.Is(err, errDone) {
+	if err := newSample().Parse([]string{"-h"}, &out, t.Output()); !errors.Is(err, ErrDone) {
 		t.Fatal(err)
 	}
 	for _, part := range []string{
