@@ -289,7 +289,7 @@ func (s *server) received(t testing.TB) []string {
 	if errs := s.topic.Publish(ctx, []topic.Message{{Key: end}}); errs != nil {
 		t.Fatal(errs)
 	}
-	err := s.topic.Subscribe("test").Receive(ctx, func(_ context.Context, ms []topic.Message) error {
+	err := s.topic.Subscribe("test", topic.BatchOptions{}).Receive(ctx, func(_ context.Context, ms []topic.Message) error {
 		for _, m := range ms {
 			if m.Key == end {
 				cancel()

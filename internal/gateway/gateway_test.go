@@ -181,7 +181,7 @@ func messages(t testing.TB, m *topic.Memory, n int) []topic.Message {
 	if errs := m.Publish(ctx, []topic.Message{{Key: endMark}}); errs != nil {
 		t.Fatal(errs)
 	}
-	err := m.Subscribe(t.Name()).Receive(ctx, func(_ context.Context, ms []topic.Message) error {
+	err := m.Subscribe(t.Name(), topic.BatchOptions{}).Receive(ctx, func(_ context.Context, ms []topic.Message) error {
 		for _, m := range ms {
 			if m.Key == endMark {
 				cancel()

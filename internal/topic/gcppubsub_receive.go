@@ -22,8 +22,6 @@ import (
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-
-	"github.com/telemetrygateway/telemetry/internal/limits"
 )
 
 const (
@@ -34,10 +32,9 @@ const (
 	// long after a crash it is delivered to someone else. It is extended three
 	// times as often.
 	pubsubLease = time.Minute
-	// pubsubHeldMessages and pubsubHeldBytes bound what is received and not
-	// acknowledged: a few batches, so that the next one is here when f returns.
-	pubsubHeldMessages = 5 * limits.RequestMessages
-	pubsubHeldBytes    = 6 * limits.RequestBytes
+	// pubsubHeldMessages are held even if batches are smaller, within the bytes
+	// that may be: Pub/Sub is slow to hand out a few at a time.
+	pubsubHeldMessages = 5000
 	// pubsubStopTimeout bounds acknowledging and giving back messages once the
 	// receiver was told to stop. What is late is delivered again.
 	pubsubStopTimeout = 10 * time.Second
@@ -53,11 +50,12 @@ const (
 type pubsubSubscription struct {
 	client   *pubsub.SubscriptionAdminClient
 	resource pubsubResource
+	batch    BatchOptions
 	log      *slog.Logger
 	renew    time.Duration // how often leases are renewed
 }
 
-func subscribePubSub(ctx context.Context, u *url.URL, log *slog.Logger) (Subscription, error) {
+func subscribePubSub(ctx context.Context, u *url.URL, b BatchOptions, log *slog.Logger) (Subscription, error) {
 	r, err := parsePubSubURL(u, "subscriptions")
 	if err != nil {
 		return nil, err
@@ -72,17 +70,13 @@ func subscribePubSub(ctx context.Context, u *url.URL, log *slog.Logger) (Subscri
 	if err != nil {
 		return nil, errors.Join(r.explain(err), client.Close())
 	}
-	return &pubsubSubscription{client: client, resource: r, log: log, renew: pubsubLease / 3}, nil
+	return &pubsubSubscription{client: client, resource: r, batch: b, log: log, renew: pubsubLease / 3}, nil
 }
 
 func (s *pubsubSubscription) Close() error { return s.client.Close() }
 
 func (s *pubsubSubscription) Receive(ctx context.Context, f func(context.Context, []Message) error) error {
-	in := &pubsubInbox{
-		arrived: make(chan heldMessage, pubsubHeldMessages),
-		room:    semaphore.NewWeighted(pubsubHeldBytes),
-		leased:  make(map[string]struct{}),
-	}
+	in := newPubSubInbox(s.batch)
 	pulling, stopPulling := context.WithCancel(ctx)
 	defer stopPulling()
 	// Acknowledgements go on for a while after the receiver was told to stop.
@@ -103,7 +97,11 @@ func (s *pubsubSubscription) Receive(ctx context.Context, f func(context.Context
 	extending, stopExtending := context.WithCancel(finishing)
 	running.Go(func() { s.extend(extending, in) })
 
-	err := s.deliver(ctx, finishing, in, f)
+	delivering, ctx := errgroup.WithContext(ctx)
+	for range s.batch.InFlight {
+		delivering.Go(func() error { return s.deliver(ctx, finishing, in, f) })
+	}
+	err := delivering.Wait()
 	stopPulling()
 	err = errors.Join(err, <-failed)
 	stopExtending()
@@ -117,7 +115,8 @@ func (s *pubsubSubscription) Receive(ctx context.Context, f func(context.Context
 	return nil
 }
 
-// deliver calls f with what arrives, until ctx ends or no more can arrive.
+// deliver calls f with one batch after another, until ctx ends or no more can
+// arrive.
 func (s *pubsubSubscription) deliver(ctx, finishing context.Context, in *pubsubInbox, f func(context.Context, []Message) error) error {
 	retry := redelivery()
 	for {
@@ -180,8 +179,8 @@ func (s *pubsubSubscription) stream(ctx context.Context, in *pubsubInbox) (recei
 	_ = stream.Send(&pubsubpb.StreamingPullRequest{
 		Subscription:             s.resource.String(),
 		StreamAckDeadlineSeconds: int32(pubsubLease / time.Second),
-		MaxOutstandingMessages:   pubsubHeldMessages / pubsubStreams,
-		MaxOutstandingBytes:      pubsubHeldBytes / pubsubStreams,
+		MaxOutstandingMessages:   int64(in.messages/pubsubStreams + 1),
+		MaxOutstandingBytes:      int64(in.bytes/pubsubStreams + 1),
 	})
 	if keepOpen() {
 		defer context.AfterFunc(ctx, func() {
@@ -267,20 +266,35 @@ type heldMessage struct {
 	size  int // now, as f may change the message
 }
 
-// pubsubInbox is what has arrived and is not acknowledged yet.
+// pubsubInbox is what has arrived and is not acknowledged yet: the batches that
+// are with f, and one more, which then is here when f returns.
 type pubsubInbox struct {
+	batch   BatchOptions
 	arrived chan heldMessage
-	over    []heldMessage // at most one, which did not fit into the last batch
 	// room bounds the bytes held. Pub/Sub is told of the same bound, but only
 	// this one is sure.
-	room *semaphore.Weighted
+	room            *semaphore.Weighted
+	messages, bytes int
+
+	gathering sync.Mutex    // held while a batch is put together
+	over      []heldMessage // at most one, which did not fit into the last batch
 
 	mu     sync.Mutex
 	leased map[string]struct{} // by acknowledgement ID
 }
 
+func newPubSubInbox(b BatchOptions) *pubsubInbox {
+	messages, bytes := max((b.InFlight+1)*b.Messages, pubsubHeldMessages), (b.InFlight+1)*b.Bytes
+	return &pubsubInbox{
+		batch:   b,
+		arrived: make(chan heldMessage, messages),
+		room:    semaphore.NewWeighted(int64(bytes)), messages: messages, bytes: bytes,
+		leased: make(map[string]struct{}),
+	}
+}
+
 // charge is what m takes of the room.
-func charge(m *heldMessage) int64 { return int64(min(m.size, pubsubHeldBytes)) }
+func (in *pubsubInbox) charge(m *heldMessage) int64 { return int64(min(m.size, in.bytes)) }
 
 // add takes messages as they arrive. If ctx ends before there is room for all
 // of them, the rest are only leased.
@@ -293,7 +307,7 @@ func (in *pubsubInbox) add(ctx context.Context, ms []*pubsubpb.ReceivedMessage) 
 	for _, m := range ms {
 		held := heldMessage{Message: fromPubSub(m.Message), ackID: m.AckId}
 		held.size = held.Message.size()
-		if in.room.Acquire(ctx, charge(&held)) != nil {
+		if in.room.Acquire(ctx, in.charge(&held)) != nil {
 			return
 		}
 		select {
@@ -307,6 +321,8 @@ func (in *pubsubInbox) add(ctx context.Context, ms []*pubsubpb.ReceivedMessage) 
 // next returns what there is, up to a batch. It waits for one message, and
 // returns none if ctx ends or no more can arrive.
 func (in *pubsubInbox) next(ctx context.Context) []heldMessage {
+	in.gathering.Lock()
+	defer in.gathering.Unlock()
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -324,13 +340,13 @@ func (in *pubsubInbox) next(ctx context.Context) []heldMessage {
 		}
 	}
 	size = batch[0].size
-	for len(batch) < batchMessages {
+	for len(batch) < in.batch.Messages {
 		select {
 		case m, more := <-in.arrived:
 			if !more {
 				return batch
 			}
-			if size += m.size; size > batchBytes {
+			if size += m.size; size > in.batch.Bytes {
 				in.over = []heldMessage{m}
 				return batch
 			}
@@ -348,7 +364,7 @@ func (in *pubsubInbox) release(batch []heldMessage) {
 	defer in.mu.Unlock()
 	for i := range batch {
 		delete(in.leased, batch[i].ackID)
-		in.room.Release(charge(&batch[i]))
+		in.room.Release(in.charge(&batch[i]))
 	}
 }
 
@@ -367,5 +383,5 @@ func fromPubSub(m *pubsubpb.PubsubMessage) Message {
 		attributes = append(attributes, Attribute{k, v})
 	}
 	slices.SortFunc(attributes, func(a, b Attribute) int { return cmp.Compare(a.Key, b.Key) })
-	return Message{key, m.Data, attributes}
+	return Message{Key: key, Data: m.Data, Attributes: attributes}
 }

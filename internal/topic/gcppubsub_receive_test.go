@@ -5,11 +5,14 @@ package topic
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
@@ -31,7 +34,7 @@ func TestPubSubLease(t *testing.T) {
 		}
 		return nil
 	})
-	topic, sub := c.publish(t), c.subscribe(t, "all")
+	topic, sub := c.publish(t), c.subscribe(t, "all", BatchOptions{})
 	sub.(*pubsubSubscription).renew = time.Millisecond
 	mustPublish(t, topic, numbered(0, 1)...)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -60,7 +63,7 @@ func TestPubSubAcknowledgesAgain(t *testing.T) {
 		}
 		return nil
 	})
-	topic, sub := c.publish(t), c.subscribe(t, "all")
+	topic, sub := c.publish(t), c.subscribe(t, "all", BatchOptions{})
 	mustPublish(t, topic, numbered(0, 1)...)
 	if got := receive(t, sub, 1); len(got) != 1 {
 		t.Errorf("received %d messages, want 1", len(got))
@@ -117,7 +120,7 @@ func (s *breaking) Acknowledge(_ context.Context, req *pubsubpb.AcknowledgeReque
 // What another receiver could take is given back when a receiver stops.
 func TestPubSubGivesBack(t *testing.T) {
 	c := newPubSub(t)
-	topic, first, second := c.publish(t), c.subscribe(t, "all"), c.subscribe(t, "all")
+	topic, first, second := c.publish(t), c.subscribe(t, "all", BatchOptions{}), c.subscribe(t, "all", BatchOptions{})
 	ms := numbered(0, 2500)
 	mustPublish(t, topic, ms...)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -132,7 +135,7 @@ func TestPubSubGivesBack(t *testing.T) {
 
 func TestPubSubSubscriptionDeleted(t *testing.T) {
 	c := newPubSub(t)
-	sub := c.subscribe(t, "all").(*pubsubSubscription)
+	sub := c.subscribe(t, "all", BatchOptions{}).(*pubsubSubscription)
 	err := sub.client.DeleteSubscription(t.Context(), &pubsubpb.DeleteSubscriptionRequest{Subscription: sub.resource.String()})
 	if err != nil {
 		t.Fatal(err)
@@ -141,4 +144,82 @@ func TestPubSubSubscriptionDeleted(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "does not exist") {
 		t.Errorf("Receive = %v, want that the subscription does not exist", err)
 	}
+}
+
+// Of several batches under way, only the one that fails comes again.
+func TestPubSubBatchFailsAmongOthers(t *testing.T) {
+	_, c := newFaulty(t, "Acknowledge", func(any) error { return nil })
+	topic, sub := c.publish(t), c.subscribe(t, "all", BatchOptions{Messages: 10, InFlight: 2})
+	mustPublish(t, topic, numbered(0, 20)...)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var mu sync.Mutex
+	seen, failed := make(map[string]int), map[string]bool(nil)
+	left := 20
+	another := make(chan struct{}) // closed when another batch than the first is done
+	err := sub.Receive(ctx, func(_ context.Context, ms []Message) error {
+		mu.Lock()
+		for _, m := range ms {
+			seen[m.Key]++
+		}
+		first := failed == nil
+		if first {
+			failed = make(map[string]bool)
+			for _, m := range ms {
+				failed[m.Key] = true
+			}
+			mu.Unlock()
+			<-another
+			return errors.New("not this time")
+		}
+		defer mu.Unlock()
+		if left -= len(ms); left+len(ms) == 20 {
+			close(another)
+		}
+		if left == 0 {
+			cancel()
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range numbered(0, 20) {
+		want := 1
+		if failed[m.Key] {
+			want = 2
+		}
+		if seen[m.Key] != want {
+			t.Errorf("message %s was delivered %d times, want %d", m.Key, seen[m.Key], want)
+		}
+	}
+}
+
+// What is held is the batches under way and one more, however much arrives.
+func TestPubSubMemoryIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := newPubSubInbox(BatchOptions{Messages: 100, Bytes: 1000, InFlight: 2})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var arriving []*pubsubpb.ReceivedMessage
+		for n := range 100 {
+			arriving = append(arriving, &pubsubpb.ReceivedMessage{AckId: fmt.Sprint(n), Message: &pubsubpb.PubsubMessage{Data: make([]byte, 100)}})
+		}
+		go in.add(ctx, arriving)
+		taken := 0
+		for range 10 {
+			synctest.Wait()
+			if held := len(in.arrived) + len(in.over); held != 30 {
+				t.Fatalf("%d messages of 100 bytes are held after %d, want 30", held, taken)
+			}
+			batch := in.next(ctx)
+			if taken += len(batch); len(batch) != 10 {
+				t.Fatalf("a batch has %d messages, want 10", len(batch))
+			}
+			in.release(batch)
+			if taken == 70 {
+				return
+			}
+		}
+	})
 }

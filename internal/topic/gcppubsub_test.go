@@ -47,7 +47,7 @@ func newPubSubTopic(t testing.TB, schema *pubsubpb.SchemaSettings) carrier {
 	}
 	return carrier{
 		publish: func(t testing.TB) Topic { return mustOpen(t, "gcppubsub://"+topic) },
-		subscribe: func(t testing.TB, name string) Subscription {
+		subscribe: func(t testing.TB, name string, b BatchOptions) Subscription {
 			subscription := "projects/test/subscriptions/" + id + "-" + name
 			subscriptions, err := pubsub.NewSubscriptionAdminClient(t.Context())
 			if err != nil {
@@ -58,7 +58,7 @@ func newPubSubTopic(t testing.TB, schema *pubsubpb.SchemaSettings) carrier {
 			if err != nil && status.Code(err) != codes.AlreadyExists {
 				t.Fatal(err)
 			}
-			return mustSubscribe(t, "gcppubsub://"+subscription)
+			return mustSubscribeWith(t, "gcppubsub://"+subscription, b)
 		},
 	}
 }
@@ -107,7 +107,7 @@ func TestPubSubURL(t *testing.T) {
 		if _, err := Open(t.Context(), test.url, nil); err == nil || !strings.Contains(err.Error(), test.wantOpen) {
 			t.Errorf("Open(%q) = %v, want %q", test.url, err, test.wantOpen)
 		}
-		if _, err := Subscribe(t.Context(), test.url, nil); err == nil || !strings.Contains(err.Error(), test.wantSubscribe) {
+		if _, err := Subscribe(t.Context(), test.url, BatchOptions{}, nil); err == nil || !strings.Contains(err.Error(), test.wantSubscribe) {
 			t.Errorf("Subscribe(%q) = %v, want %q", test.url, err, test.wantSubscribe)
 		}
 	}
@@ -123,7 +123,7 @@ func TestPubSubWithoutCredentials(t *testing.T) {
 	if _, err := Open(t.Context(), "gcppubsub://projects/p/topics/t", nil); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("Open = %v, want %q", err, want)
 	}
-	if _, err := Subscribe(t.Context(), "gcppubsub://projects/p/subscriptions/s", nil); err == nil || !strings.Contains(err.Error(), want) {
+	if _, err := Subscribe(t.Context(), "gcppubsub://projects/p/subscriptions/s", BatchOptions{}, nil); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("Subscribe = %v, want %q", err, want)
 	}
 }
@@ -205,7 +205,7 @@ func largest() Message {
 
 func TestPubSubLargestMessage(t *testing.T) {
 	c := newPubSub(t)
-	topic, sub := c.publish(t), c.subscribe(t, "all")
+	topic, sub := c.publish(t), c.subscribe(t, "all", BatchOptions{})
 	mustPublish(t, topic, largest(), Message{Key: "small"}, largest())
 	got := receive(t, sub, 3)
 	var sizes []int
@@ -251,7 +251,7 @@ func checkErrors(t *testing.T, errs []error, want map[int]error, n int) {
 // Pub/Sub's rule or only Pub/Sub does.
 func TestPubSubRejects(t *testing.T) {
 	c := newPubSub(t)
-	topic, sub := c.publish(t), c.subscribe(t, "all")
+	topic, sub := c.publish(t), c.subscribe(t, "all", BatchOptions{})
 	ms := numbered(0, 100)
 	bad := map[int]Message{
 		3:  {},
@@ -294,7 +294,7 @@ func TestPubSubNarrowsDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := newPubSubTopic(t, &pubsubpb.SchemaSettings{Schema: schema.Name, Encoding: pubsubpb.Encoding_JSON})
-	topic, sub := c.publish(t), c.subscribe(t, "all")
+	topic, sub := c.publish(t), c.subscribe(t, "all", BatchOptions{})
 	ms := numbered(0, 1000)
 	want := map[int]error{0: ErrRejected, 500: ErrRejected, 501: ErrRejected, 999: ErrRejected}
 	for i := range want {
@@ -374,7 +374,7 @@ func TestPubSubServerGone(t *testing.T) {
 	s := pstest.NewServer()
 	t.Setenv("PUBSUB_EMULATOR_HOST", s.Addr)
 	c := newPubSubTopic(t, nil)
-	topic, sub := c.publish(t), c.subscribe(t, "all")
+	topic, sub := c.publish(t), c.subscribe(t, "all", BatchOptions{})
 	s.Close()
 	if err := topic.Ping(t.Context()); err == nil {
 		t.Error("Ping = nil")

@@ -87,7 +87,7 @@ func (t *Memory) Close() error {
 
 // Subscribe opens the subscription called name. A new one begins with the
 // oldest message that is still there.
-func (t *Memory) Subscribe(name string) Subscription {
+func (t *Memory) Subscribe(name string, b BatchOptions) Subscription {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.subscriptions[name]
@@ -95,12 +95,13 @@ func (t *Memory) Subscribe(name string) Subscription {
 		p = &memoryPosition{next: t.first, busy: make(chan struct{}, 1)}
 		t.subscriptions[name] = p
 	}
-	return &memorySubscription{topic: t, position: p}
+	return &memorySubscription{topic: t, position: p, batch: b.withDefaults()}
 }
 
 type memorySubscription struct {
 	topic    *Memory
 	position *memoryPosition
+	batch    BatchOptions
 }
 
 func (s *memorySubscription) Receive(ctx context.Context, f func(context.Context, []Message) error) error {
@@ -110,52 +111,83 @@ func (s *memorySubscription) Receive(ctx context.Context, f func(context.Context
 	case <-ctx.Done():
 		return nil
 	}
-	retry := redelivery()
+	w, retry := &window{f: f, size: s.batch}, redelivery()
 	for ctx.Err() == nil {
-		batch, more := s.next()
-		if len(batch) == 0 {
-			select {
-			case <-more:
-			case <-ctx.Done():
-			}
-			continue
-		}
-		if err := f(ctx, batch); err != nil {
+		if err := s.receive(ctx, w, &retry); err != nil {
 			retry.wait(ctx)
-			continue
 		}
-		retry.reset()
-		s.acknowledge(len(batch))
 	}
 	return nil
 }
 
-// next returns messages that are not acknowledged, in memory that f may change,
-// or else a channel that is closed when there are some.
-func (s *memorySubscription) next() ([]Message, <-chan struct{}) {
-	t := s.topic
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	unread := t.messages[s.position.next-t.first:]
-	n, size := 0, 0
-	for n < len(unread) && n < batchMessages && (n == 0 || size+unread[n].size() <= batchBytes) {
-		size += unread[n].size()
-		n++
+// receive delivers batches until ctx ends or f returns an error, and all calls
+// to f have ended.
+func (s *memorySubscription) receive(ctx context.Context, w *window, retry *backoff) (failure error) {
+	ahead := s.position.next
+	stop := ctx.Done()
+	for {
+		var more <-chan struct{}
+		if failure == nil && ctx.Err() == nil && w.room() {
+			b := w.next()
+			if more = s.read(ahead, b); more == nil {
+				ahead = int(b.last)
+				w.send(ctx, b)
+				continue
+			}
+			w.reuse(b)
+		}
+		if w.empty() && more == nil {
+			return failure
+		}
+		select {
+		case <-w.first():
+			last, err := w.leave()
+			switch {
+			case failure != nil: // what comes after it is delivered again as well
+			case err != nil:
+				failure = err
+			default:
+				retry.reset()
+				s.acknowledge(int(last))
+			}
+		case <-more:
+		case <-stop:
+			stop = nil
+		}
 	}
-	batch := slices.Clone(unread[:n])
-	for i := range batch {
-		batch[i].Data = bytes.Clone(batch[i].Data)
-		batch[i].Attributes = slices.Clone(batch[i].Attributes)
-	}
-	return batch, t.published
 }
 
-func (s *memorySubscription) acknowledge(n int) {
+// read fills b with messages from a position on, in memory that f may change.
+// If there are none it returns a channel that is closed when there are some.
+func (s *memorySubscription) read(from int, b *batch) (more <-chan struct{}) {
 	t := s.topic
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.position.next += n
-	oldest := s.position.next
+	unread := t.messages[from-t.first:]
+	if len(unread) == 0 {
+		return t.published
+	}
+	for n, size := 0, 0; n < min(len(unread), s.batch.Messages); n++ {
+		m := unread[n]
+		if size += m.size(); n > 0 && size > s.batch.Bytes {
+			break
+		}
+		m.Data = bytes.Clone(m.Data)
+		m.Attributes = slices.Clone(m.Attributes)
+		m.Sequence = int64(from + n + 1)
+		b.messages = append(b.messages, m)
+		b.last = m.Sequence
+	}
+	return nil
+}
+
+// acknowledge says that all messages before next are dealt with.
+func (s *memorySubscription) acknowledge(next int) {
+	t := s.topic
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.position.next = next
+	oldest := next
 	for _, p := range t.subscriptions {
 		oldest = min(oldest, p.next)
 	}

@@ -29,7 +29,7 @@ import (
 // parameters say what is removed from it, the oldest first:
 //
 //	retention=168h  messages that every subscription has acknowledged, when
-//	                they are older than this (default 168h)
+//	                they are older than this (default 168h; forever: never)
 //	max_age=2160h   messages older than this, even if unread (default: never)
 //	max_bytes=N     messages beyond this size of all keys, attributes and data,
 //	                even if unread (default: never)
@@ -80,22 +80,25 @@ func open(ctx context.Context, rawURL string, log *slog.Logger) (Topic, error) {
 //	sqlite://PATH?peek=start|now            looks on, from the oldest message or from
 //	                                        now; with until=now, Receive returns
 //	                                        after what was there when it was opened
+//	sqlite://PATH?peek=unread&subscription=NAME
+//	                                        looks at what a subscription has not
+//	                                        acknowledged; also with until=now
 //	gcppubsub://projects/P/subscriptions/S  Google Cloud Pub/Sub
 //
 // A new subscription of sqlite: begins with the oldest message there is, or with
 // from=now after the newest; one that exists goes on where it was. A topic keeps
 // messages until all its subscriptions have them, so that one that is no longer
-// used has to be removed from the table "subscriptions". To peek leaves no trace
-// in the file, and needs one that exists.
-func Subscribe(ctx context.Context, rawURL string, log *slog.Logger) (Subscription, error) {
-	s, err := subscribe(ctx, rawURL, log)
+// used has to be removed, see [DropSubscription]. To peek leaves no trace in the
+// file, and needs one that exists.
+func Subscribe(ctx context.Context, rawURL string, b BatchOptions, log *slog.Logger) (Subscription, error) {
+	s, err := subscribe(ctx, rawURL, b.withDefaults(), log)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to %s: %w", rawURL, err)
 	}
 	return s, nil
 }
 
-func subscribe(ctx context.Context, rawURL string, log *slog.Logger) (Subscription, error) {
+func subscribe(ctx context.Context, rawURL string, b BatchOptions, log *slog.Logger) (Subscription, error) {
 	u, err := parse(rawURL)
 	if err != nil {
 		return nil, err
@@ -106,9 +109,9 @@ func subscribe(ctx context.Context, rawURL string, log *slog.Logger) (Subscripti
 	case "memory":
 		return nil, errors.New("memory: exists only inside the process that publishes to it; publish to sqlite: or gcppubsub: instead")
 	case "sqlite":
-		return subscribeSQLite(ctx, u, log)
+		return subscribeSQLite(ctx, u, b, log)
 	case "gcppubsub":
-		return subscribePubSub(ctx, u, log)
+		return subscribePubSub(ctx, u, b, log)
 	}
 	return nil, unknownScheme(u)
 }

@@ -58,13 +58,15 @@ func TestOpenRefuses(t *testing.T) {
 		{"sqlite://new/topic.db?subscription=", "1 to 100 letters"},
 		{"sqlite://new/topic.db?subscription=a/b", "1 to 100 letters"},
 		{"sqlite://new/topic.db?from=end", "start or now"},
-		{"sqlite://new/topic.db?peek=", "start or now"},
+		{"sqlite://new/topic.db?peek=", "start, now or unread"},
 		{"sqlite://new/topic.db?until=now", "goes with peek"},
 		{"sqlite://new/topic.db?peek=start&until=later", "now or left out"},
 		{"sqlite://new/topic.db?peek=start&subscription=x", "without a subscription"},
 		{"sqlite://new/topic.db?peek=start", "no such file"},
+		{"sqlite://new/topic.db?peek=unread", "no such file"},
+		{"sqlite://new/topic.db?peek=unread&from=now", "leave out"},
 	} {
-		s, err := Subscribe(t.Context(), tt.url, slog.New(slog.DiscardHandler))
+		s, err := Subscribe(t.Context(), tt.url, BatchOptions{}, slog.New(slog.DiscardHandler))
 		if err == nil {
 			s.Close()
 			t.Errorf("Subscribe(%q) succeeded", tt.url)
@@ -117,7 +119,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if err := topic.Ping(t.Context()); !errors.Is(err, ErrFull) {
 		t.Errorf("Ping = %v, want ErrFull", err)
 	}
-	if got := keys(receive(t, topic.(*Memory).Subscribe("s"), 3)); !slices.Equal(got, []string{"0", "1", "2"}) {
+	if got := keys(receive(t, topic.(*Memory).Subscribe("s", BatchOptions{}), 3)); !slices.Equal(got, []string{"0", "1", "2"}) {
 		t.Errorf("received %q", got)
 	}
 	mustPublish(t, topic, numbered(3, 5)...)

@@ -98,7 +98,7 @@ func TestRoundTrip(t *testing.T) {
 		{Key: "many attributes", Data: []byte("x"), Attributes: attributes},
 	}
 	eachReceiver(t, func(t *testing.T, _ implementation, c carrier) {
-		topic, sub := c.publish(t), c.subscribe(t, "all")
+		topic, sub := c.publish(t), c.subscribe(t, "all", BatchOptions{})
 		var published []Message
 		for _, m := range want {
 			published = append(published, clone(m))
@@ -116,7 +116,7 @@ func TestOrder(t *testing.T) {
 		if !i.ordered {
 			return
 		}
-		topic, sub := c.publish(t), c.subscribe(t, "all")
+		topic, sub := c.publish(t), c.subscribe(t, "all", BatchOptions{})
 		var want []string
 		for n := 0; n < 5000; n += 250 {
 			ms := numbered(n, n+250)
@@ -135,10 +135,10 @@ func TestBacklog(t *testing.T) {
 		if i.backlog {
 			mustPublish(t, topic, numbered(0, 10)...)
 		} else {
-			c.subscribe(t, "late").Close()
+			c.subscribe(t, "late", BatchOptions{}).Close()
 			mustPublish(t, topic, numbered(0, 10)...)
 		}
-		sub := c.subscribe(t, "late")
+		sub := c.subscribe(t, "late", BatchOptions{})
 		mustPublish(t, topic, numbered(10, 20)...)
 		sorted := cmpopts.SortSlices(strings.Compare)
 		if diff := cmp.Diff(keys(numbered(0, 20)), keys(receive(t, sub, 20)), sorted); diff != "" {
@@ -150,7 +150,7 @@ func TestBacklog(t *testing.T) {
 // A batch for which f fails comes again, whole; nothing else is lost by it.
 func TestFailedBatchComesAgain(t *testing.T) {
 	eachReceiver(t, func(t *testing.T, i implementation, c carrier) {
-		topic, sub := c.publish(t), c.subscribe(t, "all")
+		topic, sub := c.publish(t), c.subscribe(t, "all", BatchOptions{})
 		for n := 0; n < 100; n += 10 {
 			mustPublish(t, topic, numbered(n, n+10)...)
 		}
@@ -194,7 +194,7 @@ func TestAcknowledgementsLast(t *testing.T) {
 		if !i.durable {
 			return
 		}
-		topic, sub := c.publish(t), c.subscribe(t, "all")
+		topic, sub := c.publish(t), c.subscribe(t, "all", BatchOptions{})
 		mustPublish(t, topic, numbered(0, 10)...)
 		if got := receive(t, sub, 10); len(got) != 10 {
 			t.Fatalf("received %d messages, want 10", len(got))
@@ -214,7 +214,7 @@ func TestAcknowledgementsLast(t *testing.T) {
 			}
 		}
 
-		sub, topic = c.subscribe(t, "all"), c.publish(t)
+		sub, topic = c.subscribe(t, "all", BatchOptions{}), c.publish(t)
 		mustPublish(t, topic, numbered(20, 30)...)
 		sorted := cmpopts.SortSlices(strings.Compare)
 		if diff := cmp.Diff(keys(numbered(10, 30)), keys(receive(t, sub, 20)), sorted); diff != "" {
@@ -225,7 +225,7 @@ func TestAcknowledgementsLast(t *testing.T) {
 
 func TestSubscriptionsAreIndependent(t *testing.T) {
 	eachReceiver(t, func(t *testing.T, _ implementation, c carrier) {
-		topic, a, b := c.publish(t), c.subscribe(t, "a"), c.subscribe(t, "b")
+		topic, a, b := c.publish(t), c.subscribe(t, "a", BatchOptions{}), c.subscribe(t, "b", BatchOptions{})
 		sorted := cmpopts.SortSlices(strings.Compare)
 		mustPublish(t, topic, numbered(0, 10)...)
 		if diff := cmp.Diff(keys(numbered(0, 10)), keys(receive(t, a, 10)), sorted); diff != "" {
@@ -251,7 +251,7 @@ func TestTwoReceivers(t *testing.T) {
 		var got []string
 		var wg sync.WaitGroup
 		for range 2 {
-			sub := c.subscribe(t, "shared")
+			sub := c.subscribe(t, "shared", BatchOptions{})
 			wg.Go(func() {
 				if err := sub.Receive(ctx, func(_ context.Context, ms []Message) error {
 					mu.Lock()
@@ -279,7 +279,7 @@ func TestTwoReceivers(t *testing.T) {
 
 func TestReceiveEndsWithItsContext(t *testing.T) {
 	eachReceiver(t, func(t *testing.T, _ implementation, c carrier) {
-		topic, sub := c.publish(t), c.subscribe(t, "all")
+		topic, sub := c.publish(t), c.subscribe(t, "all", BatchOptions{})
 
 		// With nothing to receive.
 		ctx, cancel := context.WithCancel(t.Context())

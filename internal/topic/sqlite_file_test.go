@@ -64,7 +64,7 @@ func TestSQLiteRefusesFile(t *testing.T) {
 			if !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), path) {
 				t.Errorf("Open = %v, want it to name the file and say %q", err, tt.want)
 			}
-			if _, err := Subscribe(t.Context(), "sqlite://"+path, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if _, err := Subscribe(t.Context(), "sqlite://"+path, BatchOptions{}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("Subscribe = %v, want it to say %q", err, tt.want)
 			}
 			for name, want := range before {

@@ -7,6 +7,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -19,6 +23,41 @@ const (
 	cleanMessages = 1000
 	cleanBytes    = 64 << 20
 )
+
+// sqliteOptions are a topic's URL parameters; zero means no limit.
+type sqliteOptions struct {
+	retention time.Duration
+	maxAge    time.Duration
+	maxBytes  int64
+	logBytes  int64  // the write-ahead log is emptied when it is larger
+	pragmas   string // for tests, as in a DSN
+}
+
+func parseSQLite(u *url.URL) (o sqliteOptions, err error) {
+	q, err := query(u, "retention", "max_age", "max_bytes")
+	if err != nil {
+		return o, err
+	}
+	o = sqliteOptions{retention: 168 * time.Hour, logBytes: 128 << 20}
+	for name, d := range map[string]*time.Duration{"retention": &o.retention, "max_age": &o.maxAge} {
+		if s := q.Get(name); s == "forever" {
+			*d = math.MaxInt64
+		} else if s != "" {
+			if *d, err = time.ParseDuration(s); err != nil || *d < 0 {
+				return o, fmt.Errorf("%s=%s: want a duration such as 168h, or forever", name, s)
+			}
+		}
+	}
+	if s := q.Get("max_bytes"); s != "" {
+		if o.maxBytes, err = strconv.ParseInt(s, 10, 64); err != nil || o.maxBytes < 0 {
+			return o, fmt.Errorf("max_bytes=%s: want a number of bytes such as 10000000000", s)
+		}
+	}
+	if u.Path == "" {
+		return o, errNoPath
+	}
+	return o, nil
+}
 
 // cleaner says when and how much the writer removes. Space that becomes free
 // inside the file is used again; the file does not shrink.

@@ -37,8 +37,8 @@ func TestSQLiteLeaseTakeover(t *testing.T) {
 		// What a receiver has done when it is killed while f runs.
 		killed := mustSubscribe(t, "sqlite://"+path).(*sqliteSubscription)
 		killed.owner = "killed"
-		if batch, _, err := killed.next(t.Context()); err != nil || len(batch) != 3 {
-			t.Fatalf("next = %d messages, %v", len(batch), err)
+		if there, err := killed.ready(t.Context()); err != nil || !there {
+			t.Fatalf("ready = %v, %v", there, err)
 		}
 
 		begun := time.Now()
@@ -198,9 +198,9 @@ func TestSQLiteBatchIsBounded(t *testing.T) {
 	topic, sub := mustOpen(t, at), mustSubscribe(t, at)
 	ms := numbered(0, 2500)
 	for range 3 {
-		ms = append(ms, Message{Data: make([]byte, batchBytes/2)})
+		ms = append(ms, Message{Data: make([]byte, 4<<20)})
 	}
-	ms = append(ms, Message{Data: make([]byte, batchBytes+1)}, Message{Key: "last"})
+	ms = append(ms, Message{Data: make([]byte, 8<<20+1)}, Message{Key: "last"})
 	mustPublish(t, topic, ms...)
 	var sizes []int
 	ctx, cancel := context.WithCancel(t.Context())

@@ -10,6 +10,7 @@
 package topic
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -24,6 +25,9 @@ type Message struct {
 	Key        string
 	Data       []byte
 	Attributes []Attribute
+	// Sequence is the position of a message received from a topic that keeps
+	// them in order, and 0 from others. Publish ignores it.
+	Sequence int64
 }
 
 // size returns how many bytes m's strings and data have.
@@ -63,13 +67,21 @@ type Topic interface {
 // URL says otherwise: to lose nothing is the default.
 type Subscription interface {
 	// Receive calls f with batches of messages until ctx ends, or until it is
-	// where its URL says that it ends, then returns nil. It never calls f twice
-	// at the same time, and a batch is never with two receivers of one
-	// subscription at the same time. Messages of a batch for which f returns nil
-	// are acknowledged: durably not delivered again, save that a crash before
-	// the acknowledgement is written delivers them again. When f returns an
-	// error the batch is delivered again later, and Receive goes on. Slices
-	// passed to f are valid until f returns.
+	// where its URL says that it ends, then returns nil. Up to
+	// BatchOptions.InFlight calls are under way at the same time, each with a
+	// batch of its own: what is there when one can begin, without waiting for
+	// more. A batch is never with two receivers of one subscription at the same
+	// time; f's context ends when that can no longer be kept up.
+	//
+	// Messages of a batch for which f returns nil are acknowledged: durably not
+	// delivered again, save that a crash before the acknowledgement is written
+	// delivers them again. When f returns an error the batch is delivered again
+	// later, and Receive goes on. A topic that keeps messages in order also
+	// acknowledges in order: a batch waits for those before it, and is delivered
+	// again with one of them that failed, even if f returned nil for it.
+	//
+	// Slices passed to f are valid until that call returns. Receive returns
+	// after the last call has.
 	//
 	// Receive returns an error only if it cannot go on, such as when the
 	// topic is gone.
@@ -100,11 +112,23 @@ var (
 	ErrFull = errors.New("the topic is full")
 )
 
-// What a batch given to f holds at most; one larger message comes alone.
-const (
-	batchMessages = 1000
-	batchBytes    = 8 << 20
-)
+// BatchOptions say what is given to the function that Receive calls. Zero means
+// the default.
+type BatchOptions struct {
+	Messages int // most messages of one call; default 1000
+	// Bytes is the most bytes of one call, of keys, attributes and data; default
+	// 8 MiB. One larger message comes alone.
+	Bytes    int
+	InFlight int // calls under way at once; default 1
+}
+
+func (b BatchOptions) withDefaults() BatchOptions {
+	return BatchOptions{
+		Messages: cmp.Or(max(b.Messages, 0), 1000),
+		Bytes:    cmp.Or(max(b.Bytes, 0), 8<<20),
+		InFlight: cmp.Or(max(b.InFlight, 0), 1),
+	}
+}
 
 // errorForEach returns err once for each message.
 func errorForEach(ms []Message, err error) []error {

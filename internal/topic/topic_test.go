@@ -51,7 +51,7 @@ type implementation struct {
 type carrier struct {
 	publish func(t testing.TB) Topic
 	// subscribe is nil where nothing can be received.
-	subscribe func(t testing.TB, name string) Subscription
+	subscribe func(t testing.TB, name string, b BatchOptions) Subscription
 }
 
 func newDiscard(testing.TB) carrier {
@@ -66,15 +66,17 @@ func newMemory(testing.TB) carrier {
 	m := NewMemory(DefaultMemoryMessages)
 	return carrier{
 		publish:   func(testing.TB) Topic { return m },
-		subscribe: func(_ testing.TB, name string) Subscription { return m.Subscribe(name) },
+		subscribe: func(_ testing.TB, name string, b BatchOptions) Subscription { return m.Subscribe(name, b) },
 	}
 }
 
 func newSQLite(t testing.TB) carrier {
 	at := "sqlite://" + filepath.Join(t.TempDir(), "topic.db")
 	return carrier{
-		publish:   func(t testing.TB) Topic { return mustOpen(t, at) },
-		subscribe: func(t testing.TB, name string) Subscription { return mustSubscribe(t, at+"?subscription="+name) },
+		publish: func(t testing.TB) Topic { return mustOpen(t, at) },
+		subscribe: func(t testing.TB, name string, b BatchOptions) Subscription {
+			return mustSubscribeWith(t, at+"?subscription="+name, b)
+		},
 	}
 }
 
@@ -90,7 +92,12 @@ func mustOpen(t testing.TB, rawURL string) Topic {
 
 func mustSubscribe(t testing.TB, rawURL string) Subscription {
 	t.Helper()
-	s, err := Subscribe(t.Context(), rawURL, slog.New(slog.DiscardHandler))
+	return mustSubscribeWith(t, rawURL, BatchOptions{})
+}
+
+func mustSubscribeWith(t testing.TB, rawURL string, b BatchOptions) Subscription {
+	t.Helper()
+	s, err := Subscribe(t.Context(), rawURL, b, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +164,7 @@ func TestClose(t *testing.T) {
 		topic := c.publish(t)
 		var sub Subscription
 		if c.subscribe != nil {
-			sub = c.subscribe(t, "close")
+			sub = c.subscribe(t, "close", BatchOptions{})
 		}
 		// Publishers are under way when the topic is closed: each message is
 		// published, or else its error is ErrClosed.
@@ -226,7 +233,7 @@ func TestPublishCancelled(t *testing.T) {
 		topic := c.publish(t)
 		var sub Subscription
 		if c.subscribe != nil {
-			sub = c.subscribe(t, "cancelled")
+			sub = c.subscribe(t, "cancelled", BatchOptions{})
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -260,7 +267,7 @@ func TestPublishCancelledMidway(t *testing.T) {
 		topic := c.publish(t)
 		var sub Subscription
 		if c.subscribe != nil {
-			sub = c.subscribe(t, "midway")
+			sub = c.subscribe(t, "midway", BatchOptions{})
 		}
 		published := make(map[string]bool)
 		for n := range 100 {
@@ -301,7 +308,7 @@ func TestPublishKeepsNoBytes(t *testing.T) {
 		if c.subscribe == nil {
 			return
 		}
-		topic, sub := c.publish(t), c.subscribe(t, "bytes")
+		topic, sub := c.publish(t), c.subscribe(t, "bytes", BatchOptions{})
 		ms := make([]Message, 100)
 		data := bytes.Repeat([]byte("a"), 100*len(ms))
 		for i := range ms {
@@ -336,7 +343,7 @@ func TestConcurrentPublishers(t *testing.T) {
 		topic := c.publish(t)
 		var sub Subscription
 		if c.subscribe != nil {
-			sub = c.subscribe(t, "all")
+			sub = c.subscribe(t, "all", BatchOptions{})
 		}
 		var wg sync.WaitGroup
 		for p := range publishers {

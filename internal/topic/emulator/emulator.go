@@ -27,16 +27,24 @@ const install = "install it with “gcloud components install pubsub-emulator”
 	"“apt-get install google-cloud-cli google-cloud-cli-pubsub-emulator default-jre-headless”; or set PUBSUB_EMULATOR_JAR to its jar"
 
 // Start returns the host and port of the emulator, and points Pub/Sub clients
-// in this process at it for the rest of the test. All tests of a process share
-// one emulator, which starts with the first and ends with the process, so each
-// test must use names of its own. It fails the test if there is no emulator.
+// in this process at it for the rest of the test, which cannot be parallel. All
+// tests of a process share one emulator, which starts with the first and ends
+// with the process, so each test must use names of its own. It fails the test if
+// there is no emulator.
 func Start(t testing.TB) string {
+	t.Helper()
+	host := Host(t)
+	t.Setenv("PUBSUB_EMULATOR_HOST", host)
+	return host
+}
+
+// Host is Start for tests whose Pub/Sub clients are all in other processes.
+func Host(t testing.TB) string {
 	t.Helper()
 	host, err := shared()
 	if err != nil {
 		t.Fatalf("start the Pub/Sub emulator: %v", err)
 	}
-	t.Setenv("PUBSUB_EMULATOR_HOST", host)
 	return host
 }
 
