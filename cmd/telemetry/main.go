@@ -41,6 +41,8 @@ What a click on the page became:
 			{Name: "gateway", Summary: "take events over gRPC, gRPC-Web and Connect and publish them", Run: runGateway},
 			{Name: "send", Summary: "send events to a gateway without keeping them first", Run: runSend},
 			{Name: "tail", Summary: "print the messages of a topic", Run: runTail},
+			{Name: "topic", Summary: "look at who reads a topic, and remove who no longer does", Run: runTopic},
+			{Name: "deadletter", Summary: "look at dead letters, and publish their events after all", Run: runDeadletter},
 			{Name: "license", Summary: "make and inspect licence keys", Run: runLicense},
 			command.Version("telemetry", version),
 		},

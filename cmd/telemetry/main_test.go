@@ -36,7 +36,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"gateway": storyGateway, "instance": storyInstance, "provider": storyProvider, "end": storyEnd, "post": storyPost,
+			"gateway": storyGateway, "instance": storyInstance, "provider": storyProvider, "end": storyEnd, "post": storyPost, "subscribe": storySubscribe,
 		},
 	})
 }

@@ -34,6 +34,14 @@ const (
 	ReasonCanceled              = "canceled"
 )
 
+// Why an event that is in the topic is not in the warehouse. All of these are
+// for good.
+const (
+	ReasonPayloadInvalid    = "payload_invalid"
+	ReasonIDConflict        = "id_conflict"
+	ReasonWarehouseRejected = "warehouse_rejected"
+)
+
 // Reason describes one reason code.
 type Reason struct {
 	Code string
@@ -43,7 +51,7 @@ type Reason struct {
 	Meaning   string
 }
 
-// Reasons returns every reason there is, the permanent ones first.
+// Reasons returns every reason of the gateway's, the permanent ones first.
 func Reasons() []Reason {
 	return []Reason{
 		{ReasonUndecodable, true, "The bytes are not a protobuf message of the event's type, or hold a value that JSON has no form for."},
@@ -65,12 +73,21 @@ func Reasons() []Reason {
 	}
 }
 
+// PipelineReasons returns every reason of the pipeline's.
+func PipelineReasons() []Reason {
+	return []Reason{
+		{ReasonPayloadInvalid, true, "The message is no payload, or its key is not that of the event in it."},
+		{ReasonIDConflict, true, "An event of this sender with this ID has landed, and its content is another."},
+		{ReasonWarehouseRejected, true, "The warehouse will never take the event."},
+	}
+}
+
 // NameRule is the rule for features and actions, in words.
 const NameRule = "2 to 64 bytes: a small letter first, then letters, dots and dashes"
 
 // Violation says which rule an event breaks. It never quotes the event.
 type Violation struct {
-	// Reason is one of the codes of Reasons.
+	// Reason is one of the codes of Reasons or PipelineReasons.
 	Reason string
 	// Field is the path of the field by its proto names, such as
 	// "parameters.private_metadata". It is empty when the event as a whole is

@@ -156,6 +156,12 @@ func TestReasons(t *testing.T) {
 	code := regexp.MustCompile(`^[a-z]+[0-9]*(_[a-z0-9]+)*$`)
 	seen := map[string]bool{}
 	permanent := true
+	for _, r := range limits.PipelineReasons() {
+		if !code.MatchString(r.Code) || seen[r.Code] || r.Meaning == "" || !r.Permanent {
+			t.Errorf("reason %q is misspelt, listed twice, not explained or not for good", r.Code)
+		}
+		seen[r.Code] = true
+	}
 	for _, r := range limits.Reasons() {
 		if !code.MatchString(r.Code) || seen[r.Code] || r.Meaning == "" {
 			t.Errorf("reason %q is misspelt, listed twice or not explained", r.Code)

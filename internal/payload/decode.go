@@ -7,13 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	telemetrygatewayv1 "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
-	"github.com/telemetrygateway/telemetry/internal/limits"
 )
 
 // Origin is what payloads and dead letters say about where an event came from.
@@ -33,17 +31,6 @@ type Message struct {
 	// Event has fields that the encoding gateway did not know among its unknown
 	// fields. Its legacy metadata is merged.
 	Event *telemetrygatewayv1.Event
-}
-
-// DeadLetter is a decoded dead letter.
-type DeadLetter struct {
-	Origin
-	// Event is the event's wire bytes, just as they were received.
-	Event []byte
-	// Violation is why the event was not published.
-	Violation limits.Violation
-	// ReceivedAt is when the gateway received the event.
-	ReceivedAt time.Time
 }
 
 // Decode decodes what Append made. Fields that this version does not know are
@@ -76,34 +63,6 @@ func Decode(data []byte) (*Message, error) {
 	}
 	mergeLegacyMetadata(m.Event.GetParameters())
 	return m, nil
-}
-
-// DecodeDeadLetter decodes what AppendDeadLetter made. Fields that this version
-// does not know are ignored.
-func DecodeDeadLetter(data []byte) (*DeadLetter, error) {
-	var in struct {
-		Event                  []byte
-		Reason, Field, Message string
-		ReceivedAt             time.Time
-		Metadata               json.RawMessage
-		Labels                 map[string]string
-	}
-	if err := json.Unmarshal(data, &in); err != nil {
-		return nil, fmt.Errorf("decode dead letter: %w", err)
-	}
-	if in.Event == nil || in.Reason == "" {
-		return nil, errors.New("decode dead letter: it has no event or no reason")
-	}
-	origin, err := decodeOrigin(in.Metadata, in.Labels)
-	if err != nil {
-		return nil, fmt.Errorf("decode dead letter: %w", err)
-	}
-	return &DeadLetter{
-		Origin:     origin,
-		Event:      in.Event,
-		Violation:  limits.Violation{Reason: in.Reason, Field: in.Field, Message: in.Message},
-		ReceivedAt: in.ReceivedAt,
-	}, nil
 }
 
 func decodeOrigin(metadata []byte, labels map[string]string) (Origin, error) {

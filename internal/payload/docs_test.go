@@ -37,6 +37,7 @@ var labelMeanings = [...]struct{ key, meaning string }{
 	{"receivedAt", "When the gateway received the event: RFC 3339 in UTC, with up to nine decimals."},
 	{"publisher.trust", "How the sender was proven: `licensed` by a licence key, `service` by an access token, `unlicensed` not at all."},
 	{"license.status", "Whether the licence was `valid` or `expired` when the event was received. Absent for other senders."},
+	{"replay.of", "Only of an event that was replayed: the ID of its dead letter."},
 }
 
 // TestDocumentation writes docs/payload.md from its template: the tables come
@@ -45,10 +46,11 @@ var labelMeanings = [...]struct{ key, meaning string }{
 func TestDocumentation(t *testing.T) {
 	all := samples(t)
 	page, err := template.New("payload.md.tmpl").Funcs(template.FuncMap{
-		"fields":  func() (string, error) { return fieldTable(&telemetrygatewayv1.Event{}) },
-		"sender":  func() (string, error) { return fieldTable(&telemetrygatewayv1.RecordEventsRequestMetadata{}) },
-		"labels":  func() string { return labelTable(t, all) },
-		"reasons": reasonTable,
+		"fields":          func() (string, error) { return fieldTable(&telemetrygatewayv1.Event{}) },
+		"sender":          func() (string, error) { return fieldTable(&telemetrygatewayv1.RecordEventsRequestMetadata{}) },
+		"labels":          func() string { return labelTable(t, all) },
+		"reasons":         reasonTable,
+		"pipelineReasons": pipelineReasonTable,
 		"example": func(name string) string {
 			return "```json\n" + string(goldenMessage(t, all[name])) + "```"
 		},
@@ -145,7 +147,7 @@ func jsonForm(field protoreflect.FieldDescriptor) (string, error) {
 // labelTable explains each label that a sample has, with an example.
 func labelTable(t *testing.T, all map[string]sample) string {
 	labels, attributes := map[string]string{}, map[string]bool{}
-	for _, name := range []string{"dead-letter", "unlicensed", "licensed"} {
+	for _, name := range []string{"dead-letter", "replayed", "unlicensed", "licensed"} {
 		var data struct{ Labels map[string]string }
 		unmarshal(t, all[name].data, &data)
 		for key, value := range data.Labels {
@@ -191,6 +193,15 @@ func reasonTable() string {
 			fate = "dead letter"
 		}
 		fmt.Fprintf(&out, "| `%s` | %s | %s |\n", r.Code, fate, r.Meaning)
+	}
+	return strings.TrimSuffix(out.String(), "\n")
+}
+
+func pipelineReasonTable() string {
+	var out strings.Builder
+	out.WriteString("| Reason | Meaning |\n|---|---|\n")
+	for _, r := range limits.PipelineReasons() {
+		fmt.Fprintf(&out, "| `%s` | %s |\n", r.Code, r.Meaning)
 	}
 	return strings.TrimSuffix(out.String(), "\n")
 }

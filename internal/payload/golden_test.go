@@ -57,6 +57,26 @@ func samples(t testing.TB) map[string]sample {
 	_, _, v = e.Append(nil, event, receivedAt)
 	data, labels = e.AppendDeadLetter(nil, event, receivedAt, v)
 	made["dead-letter-undecodable"] = sample{data, labels}
+
+	published := made["unlicensed"]
+	data, labels = payload.AppendUnlandable(nil, published.labels.Key, published.data, published.labels.Attributes, &limits.Violation{
+		Reason: limits.ReasonIDConflict, Field: "id", Message: "an event of this sender with this ID has landed, and its content is another",
+	})
+	made["dead-letter-unlandable"] = sample{data, labels}
+	data, labels = payload.AppendUnlandable(nil, "", []byte("no payload"), []payload.Label{{Key: "of", Value: "somebody else"}}, &limits.Violation{
+		Reason: limits.ReasonPayloadInvalid, Message: "is not JSON",
+	})
+	made["dead-letter-no-payload"] = sample{data, labels}
+
+	letter, err := payload.DecodeDeadLetter(made["dead-letter"].data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, labels, err = letter.Replay(made["dead-letter"].labels.Key, []byte(`{"action":"executed"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	made["replayed"] = sample{data, labels}
 	return made
 }
 

@@ -33,6 +33,9 @@ type Labels struct {
 // records private metadata of some kind.
 const private = "recordsPrivateMetadata"
 
+// senderLabels are the names of the attributes that say who sent, in order.
+var senderLabels = [...]string{"publisher.source", "publisher.id", "license.id"}
+
 // senderAttributes returns the attributes that say who sent.
 func senderAttributes(s Sender) []Label {
 	attributes := []Label{{"publisher.source", s.Source}}
