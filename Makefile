@@ -6,29 +6,32 @@
 
 BIN := bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
-# The released binary: static, pure Go, without the paths it was built in.
-BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+# The released binaries, without the paths they were built in. telemetry is
+# static and pure Go; telemetry-pipeline links DuckDB, which is C++.
+RELEASE := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## build bin/telemetry
-	$(BUILD) -o $(BIN)/telemetry ./cmd/telemetry
+build: ## build bin/telemetry and bin/telemetry-pipeline
+	@scripts/need c++
+	CGO_ENABLED=0 go build $(RELEASE) -o $(BIN)/telemetry ./cmd/telemetry
+	CGO_ENABLED=1 go build $(RELEASE) -o $(BIN)/telemetry-pipeline ./cmd/telemetry-pipeline
 
-demo: build ## send a click through instance and gateway and show what came of it
+demo: build ## send a click down the whole road and ask the warehouse what came of it
 	@scripts/need curl
-	@scripts/demo $(BIN)/telemetry
+	@scripts/demo $(BIN)
 
-run: build ## keep a gateway and an instance with a page to click on running
+run: build ## keep the whole road running, with live data and a page to click on
 	@scripts/need curl
-	@scripts/demo $(BIN)/telemetry --keep
+	@scripts/demo $(BIN) --keep
 
 example: build ## keep a managed service running, with a gateway and a real OAuth provider
 	@scripts/need curl glewlwyd node npm
 	@scripts/example $(BIN)/telemetry
 
 test: web ## run every test, against real parts
-	@scripts/need curl java mkfs.ext4 pubsub-emulator postgres chromium glewlwyd ip
+	@scripts/need c++ curl java mkfs.ext4 pubsub-emulator postgres chromium glewlwyd ip
 	go test ./...
 
 web: web/node_modules/.bin/protoc-gen-es ## build and test the client for web pages
@@ -36,14 +39,14 @@ web: web/node_modules/.bin/protoc-gen-es ## build and test the client for web pa
 	cd web && npm run build && npm test
 
 race: ## run tests under the race detector, but for one of sheer volume
-	@scripts/need java pubsub-emulator postgres glewlwyd cc
+	@scripts/need c++ java pubsub-emulator postgres glewlwyd
 	go test -race -skip '^TestMutations$$' . ./buffer ./client ./cmd/... ./eventlog ./examples/... ./exporter ./intake ./internal/... ./queue ./telemetrytest
 
 fuzz: ## fuzz each target for FUZZTIME (default 30s)
 	@scripts/fuzz $(or $(FUZZTIME),30s)
 
 bench: ## measure speed and memory side by side with the obvious way
-	@scripts/need postgres
+	@scripts/need c++ postgres
 	go run ./bench
 
 # The descriptor is what the contract is held against, so it only ever follows
@@ -59,6 +62,7 @@ check: $(BIN)/buf $(BIN)/staticcheck $(BIN)/gofumpt web/node_modules/.bin/protoc
 	$(BIN)/buf breaking --against proto/telemetrygateway.binpb
 	@scripts/regenerated
 	@files=$$($(BIN)/gofumpt -l $$(git ls-files '*.go' ':!gen/')); test -z "$$files" || { echo "not formatted; run gofumpt -w on:"; echo "$$files"; exit 1; }
+	@scripts/need c++
 	go vet ./...
 	$(BIN)/staticcheck ./...
 	go mod verify

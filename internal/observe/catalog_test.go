@@ -82,6 +82,19 @@ func touchedInstance(t *testing.T) *observe.InstanceMetrics {
 	return m
 }
 
+// touchedPipeline is touched for a pipeline.
+func touchedPipeline(t *testing.T) *observe.PipelineMetrics {
+	t.Helper()
+	m := observe.NewPipelineMetrics("v1.2.3", "c0ffee")
+	m.LandingDelay.Observe(1)
+	m.BatchRows.Observe(1, "events")
+	m.InsertDuration.Observe(1, "deadletter")
+	m.Backlog("events", func(context.Context) (observe.Backlog, error) {
+		return observe.Backlog{Messages: 3, Bytes: 300, Oldest: time.Now().Add(-time.Hour)}, nil
+	})
+	return m
+}
+
 func TestEveryRowIsEmittedAndNothingElse(t *testing.T) {
 	for _, process := range []struct {
 		name    string
@@ -90,6 +103,7 @@ func TestEveryRowIsEmittedAndNothingElse(t *testing.T) {
 	}{
 		{"gateway", observe.Catalog(), scrape(t, touched(t))},
 		{"instance", observe.InstanceCatalog(), scrape(t, touchedInstance(t))},
+		{"pipeline", observe.PipelineCatalog(), scrape(t, touchedPipeline(t))},
 	} {
 		t.Run(process.name, func(t *testing.T) {
 			got := map[string]string{}
@@ -110,7 +124,7 @@ func TestEveryRowIsEmittedAndNothingElse(t *testing.T) {
 }
 
 func TestNamesFollowTheConventions(t *testing.T) {
-	for _, body := range []string{scrape(t, touched(t)), scrape(t, touchedInstance(t))} {
+	for _, body := range []string{scrape(t, touched(t)), scrape(t, touchedInstance(t)), scrape(t, touchedPipeline(t))} {
 		problems, err := promlint.New(strings.NewReader(body)).Lint()
 		if err != nil {
 			t.Fatal(err)
@@ -126,7 +140,7 @@ func TestNamesFollowTheConventions(t *testing.T) {
 
 func TestRowsAreWhole(t *testing.T) {
 	known := map[string]bool{}
-	rows := slices.Concat(observe.Catalog(), observe.InstanceCatalog())
+	rows := slices.Concat(observe.Catalog(), observe.InstanceCatalog(), observe.PipelineCatalog())
 	for _, row := range rows {
 		known[row.Name] = true
 		if row.Kind == observe.KindHistogram {
@@ -219,6 +233,31 @@ func TestAlertedSeriesBeginAtZero(t *testing.T) {
 	}
 }
 
+func TestBacklogsAreAskedAtEachScrape(t *testing.T) {
+	m := observe.NewPipelineMetrics("v1.2.3", "c0ffee")
+	unread := int64(1)
+	m.Backlog("events", func(context.Context) (observe.Backlog, error) {
+		return observe.Backlog{Messages: unread}, nil
+	})
+	m.Backlog("deadletter", func(context.Context) (observe.Backlog, error) {
+		return observe.Backlog{}, errors.New("gone")
+	})
+	for unread = range int64(3) {
+		body := scrape(t, m)
+		for _, want := range []string{
+			fmt.Sprintf("telemetry_pipeline_backlog_messages{topic=\"events\"} %d\n", unread),
+			`telemetry_pipeline_backlog_age_seconds{topic="events"} 0`,
+		} {
+			if !strings.Contains(body, want) {
+				t.Errorf("not found: %s", want)
+			}
+		}
+		if strings.Contains(body, `telemetry_pipeline_backlog_messages{topic="deadletter"}`) {
+			t.Error("a topic that cannot tell how much is left is shown as having something")
+		}
+	}
+}
+
 func TestTopicsAreAskedAtEachScrape(t *testing.T) {
 	m := observe.NewMetrics("v1.2.3", "c0ffee")
 	stored := int64(1)
@@ -246,12 +285,12 @@ func TestDocumentation(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`# Metrics
 
-The admin listeners of a gateway and of an instance serve these at ` + "`/metrics`" + `, for
-Prometheus and everything that reads its format, together with the usual ` + "`go_*`" + ` and
+The admin listeners of a gateway, an instance and a pipeline serve these at ` + "`/metrics`" + `,
+for Prometheus and everything that reads its format, together with the usual ` + "`go_*`" + ` and
 ` + "`process_*`" + ` ones. No label has values that a sender can choose: what is not listed here
 is counted as ` + "`other`" + `.
 
-This page is made from ` + "`internal/observe/catalog.go` and `instance_catalog.go`" + `;
+This page is made from the files ` + "`*catalog.go` in `internal/observe`" + `;
 ` + "`go test ./internal/observe -update`" + ` writes it anew.
 
 ## Gateway
@@ -259,6 +298,8 @@ This page is made from ` + "`internal/observe/catalog.go` and `instance_catalog.
 	document(&b, observe.Catalog())
 	b.WriteString("\n## Instance\n\nNames that begin with `src_` are the original service's, and so are their meanings.\n")
 	document(&b, observe.InstanceCatalog())
+	b.WriteString("\n## Pipeline\n")
+	document(&b, observe.PipelineCatalog())
 	golden.Check(t, []byte(b.String()), "../../docs/metrics.md")
 }
 
