@@ -30,8 +30,9 @@ type childConfig struct {
 	Topic    string            // URL; for the obvious way, empty for none
 	KeysFile string            // of the gateway
 	Target   string            // of whoever sends: the gateway's address
-	Database string            // of an exporter: its instance's
+	Database string            // of an exporter: its instance's; of what lands: the warehouse's file
 	License  string            // of an exporter
+	Events   int               // that land
 	Profile  string            // file for a CPU profile
 	Env      map[string]string // set before anything else
 	Procs    int               // processors to use, zero for all
@@ -46,8 +47,9 @@ type usage struct {
 	Admitted       int64         // those accepted, and
 	RefusedStreams int64         // streams refused as a whole
 	Peak           int64         // bytes resident at most, of all the time
-	Exported       int64         // by an exporter: events acknowledged,
+	Exported       int64         // by an exporter: events acknowledged; by what lands: new rows,
 	Took           time.Duration // in this time
+	P50, P99       float64       // ms until the events were there
 }
 
 func (u usage) minus(v usage) usage {
@@ -219,7 +221,7 @@ func beChild(argument string) error {
 			return err
 		}
 		u.Offered, u.Admitted, u.RefusedStreams = counted.Offered, counted.Admitted, counted.RefusedStreams
-		u.Exported, u.Took = counted.Exported, counted.Took
+		u.Exported, u.Took, u.P50, u.P99 = counted.Exported, counted.Took, counted.P50, counted.P99
 		if err := answers.Encode(u); err != nil {
 			return err
 		}

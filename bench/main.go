@@ -22,14 +22,16 @@ const help = `usage: go run ./bench [-quick] [-run REGEXP] [-json FILE] [-profil
 
 Measures encoding; what it costs to prove managed services; the gateway end to
 end into nothing, into a Pub/Sub-protocol fake and into SQLite; what a flood of
-unlicensed senders does to a licensed one; and an instance that records into
-SQLite and PostgreSQL and exports its queue. It takes about 15 minutes, and 20 GB of disk in $TMPDIR; progress is on standard
+unlicensed senders does to a licensed one; an instance that records into SQLite
+and PostgreSQL and exports its queue; and a pipeline that lands events in DuckDB.
+It takes about 25 minutes, and 20 GB of disk in $TMPDIR; progress is on standard
 error. Nothing else should run on the machine meanwhile.
 
   go run ./bench
   go run ./bench -quick
   go run ./bench -run '^(encode|discard)/'
   go run ./bench -run '^(record|drain)-sqlite/'
+  go run ./bench -run '^land'
   go run ./bench -run discard/gateway -profile /tmp && go tool pprof -top /tmp/discard-gateway.pprof
 
 It exits with 1 if anything was lost or failed. How long things took never makes
@@ -129,11 +131,13 @@ func run(o options, stdout, progress io.Writer) (err error) {
 	rec := &recording{instances: i, queued: 10_000_000, progress: func(format string, a ...any) { fmt.Fprintf(progress, format+"\n", a...) }}
 	defer func() { err = errors.Join(err, rec.close()) }()
 	drain := &draining{arena: a, instances: i, queued: 1_000_000}
+	land := &landing{arena: a, dir: dir, events: 500_000, stocks: []int{0, 1_000_000, 10_000_000}, progress: rec.progress}
 	if o.quick {
 		rec.queued, drain.queued = 200_000, 100_000
+		land.events, land.stocks = 100_000, []int{0, 200_000}
 	}
 	r := &report{Machine: thisMachine()}
-	r.Queued, r.Drained = rec.queued, drain.queued
+	r.Queued, r.Drained, r.Landed = rec.queued, drain.queued, land.events
 	for _, group := range []struct {
 		cells       []cell
 		full, quick time.Duration
@@ -143,6 +147,7 @@ func run(o options, stdout, progress io.Writer) (err error) {
 		{a.endToEndCells(), 3 * time.Second, 200 * time.Millisecond},
 		{rec.cells(), 3 * time.Second, 200 * time.Millisecond},
 		{drain.cells(), 0, 0},
+		{land.cells(), 20 * time.Second, 3 * time.Second},
 	} {
 		d := group.full
 		if o.quick {

@@ -19,6 +19,7 @@ type report struct {
 	Machine machine
 	Queued  int // events in the full queue that is recorded into
 	Drained int // events in a queue that is exported
+	Landed  int // events in a topic that is landed
 	Rows    []*row
 	Flood   []floodRound `json:",omitempty"`
 }
@@ -95,7 +96,7 @@ Each figure is the median of %d rounds (least–most); the rounds take turns.
 func (r *report) print(w io.Writer) {
 	m := r.Machine
 	fmt.Fprintf(w, "%s, %d processors, %s/%s, %s, commit %s\n", m.CPU, m.Cores, m.OS, m.Arch, m.Go, m.Commit)
-	var encode, auth, endToEnd, record, drain []*row
+	var encode, auth, endToEnd, record, drain, land []*row
 	for _, row := range r.Rows {
 		switch {
 		case strings.HasPrefix(row.Name, "encode/"):
@@ -106,6 +107,9 @@ func (r *report) print(w io.Writer) {
 			record = append(record, row)
 		case strings.HasPrefix(row.Name, "drain-"):
 			drain = append(drain, row)
+		case row.Name == delayName:
+		case strings.HasPrefix(row.Name, "land-"):
+			land = append(land, row)
 		default:
 			endToEnd = append(endToEnd, row)
 		}
@@ -129,6 +133,12 @@ func (r *report) print(w io.Writer) {
 	}
 	if len(drain) > 0 {
 		r.printDrain(w, drain)
+	}
+	if len(land) > 0 {
+		r.printLand(w, land)
+	}
+	if row := r.row(delayName); row != nil {
+		r.printDelay(w, row)
 	}
 	if len(r.Flood) > 0 {
 		r.printFlood(w)

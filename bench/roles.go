@@ -42,6 +42,10 @@ func roles() map[string]func(childConfig) (*served, error) {
 
 		"export":         exports(exportRole),
 		"export-obvious": exports(obviousExportRole),
+
+		"land":         exports(landRole),
+		"land-obvious": exports(obviousLandRole),
+		"land-delay":   delayRole,
 	}
 }
 
