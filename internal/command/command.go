@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"unicode"
 )
 
 // Main runs the command that the process's arguments name, until the first
@@ -139,6 +140,15 @@ type commandError struct {
 func (e commandError) Error() string { return e.command + ": " + e.error.Error() }
 func (e commandError) Unwrap() error { return e.error }
 
+// visible replaces what a terminal would take for a command: an error may quote
+// what a sender wrote, as DuckDB's do.
+func visible(r rune) rune {
+	if unicode.IsGraphic(r) {
+		return r
+	}
+	return unicode.ReplacementChar
+}
+
 // Report prints err as one line, unless there is nothing left to say, and
 // returns the exit code.
 func Report(err error, stderr io.Writer) int {
@@ -146,7 +156,7 @@ func Report(err error, stderr io.Writer) int {
 		return 0
 	}
 	if !errors.Is(err, ErrReported) {
-		fmt.Fprintln(stderr, strings.Join(strings.Fields(err.Error()), " "))
+		fmt.Fprintln(stderr, strings.Map(visible, strings.Join(strings.Fields(err.Error()), " ")))
 	}
 	if bad := (ConfigError{}); errors.As(err, &bad) {
 		return 2

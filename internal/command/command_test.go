@@ -29,6 +29,7 @@ func TestExitCodesAndTheirOneLine(t *testing.T) {
 		{commandError{"telemetry send", broken}, 1, "telemetry send: the disk is full\n"},
 		{commandError{"telemetry send", BadConfig("-file: %w", broken)}, 2, "telemetry send: -file: the disk is full\n"},
 		{fmt.Errorf("a: %w", BadConfig("b")), 2, "a: b\n"},
+		{errors.New("no number: \x1b]0;é\a\u009b\u202e"), 1, "no number: \ufffd]0;é\ufffd\ufffd\ufffd\n"},
 	} {
 		var stderr strings.Builder
 		if code := Report(c.err, &stderr); code != c.code || stderr.String() != c.line {
