@@ -23,11 +23,17 @@
 //     leaves it;
 //   - run the published web client, unmodified, in a real browser, and its events
 //     arrive field by field;
+//   - take the whole road, from an instance's door to a row in DuckDB, kill each
+//     process on it at each of its steps, the pipeline 100 times as it writes, cut
+//     the power of topic and warehouse, lock, fill, freeze and protect the file
+//     from writing, and have pipelines take over from each other: an audit finds
+//     each event once, unaltered, as its sender's;
 //   - use the page of examples/service in a real browser, with a real OAuth
 //     provider, and leave it in every way: all that was done arrives, as the
 //     service's.
 //
 // Nothing here knows how a payload is made: a ledger outside the processes under
 // test knows of each event whether it was sent and acknowledged, and compares
-// that with the lines that telemetry tail prints, read with encoding/json.
+// that with the lines that telemetry tail prints, read with encoding/json, and with
+// the rows of a warehouse, read with SQL.
 package journey

@@ -102,6 +102,11 @@ func (f *flow) finish(first int, ok bool) {
 	f.changed = make(chan struct{})
 }
 
+// flowTime is when the event of a number happened, as its recorder says.
+func flowTime(number int) time.Time {
+	return time.Date(2026, 3, 1, 12, 0, 0, 123_456_789, time.UTC).Add(time.Duration(number) * time.Millisecond)
+}
+
 // call records some events and says whether the instance has answered that they
 // are recorded.
 func (f *flow) call(ctx context.Context, first int, address string) bool {
@@ -109,6 +114,7 @@ func (f *flow) call(ctx context.Context, first int, address string) bool {
 	for n := range flowEvents {
 		events = append(events, map[string]any{
 			"feature": "codeSearch", "action": "executed", "source": map[string]any{"client": "journey"},
+			"timestamp":  flowTime(first + n).Format(time.RFC3339Nano),
 			"parameters": map[string]any{"version": 1, "metadata": []any{map[string]any{"key": "number", "value": first + n}}},
 		})
 	}

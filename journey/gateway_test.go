@@ -52,14 +52,19 @@ func TestMain(m *testing.M) {
 // run runs a command of the binary to its end.
 func run(t testing.TB, dir string, env []string, args ...string) (stdout, stderr string, exit int) {
 	t.Helper()
+	return runBinary(t, telemetry, dir, env, args...)
+}
+
+func runBinary(t testing.TB, binary, dir string, env []string, args ...string) (stdout, stderr string, exit int) {
+	t.Helper()
 	var out, errs bytes.Buffer
-	cmd := exec.Command(telemetry, args...)
+	cmd := exec.Command(binary, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &errs
 	cmd.Env = append(cleanEnv(), env...)
 	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
 	defer timer.Stop()
 	if err := cmd.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {
-		t.Fatalf("telemetry %s: %v", strings.Join(args, " "), err)
+		t.Fatalf("%s %s: %v", filepath.Base(binary), strings.Join(args, " "), err)
 	}
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
@@ -71,7 +76,7 @@ func cleanEnv() []string {
 	return slices.DeleteFunc(os.Environ(), ours.MatchString)
 }
 
-// process runs telemetry gateway or telemetry instance.
+// process runs telemetry gateway, telemetry instance or telemetry-pipeline.
 type process struct {
 	cmd     *exec.Cmd
 	began   time.Time // just before the process was started
@@ -111,6 +116,14 @@ func startGatewayEnv(t testing.TB, dir string, env []string, flags ...string) *p
 // listens.
 func launch(t testing.TB, cmd *exec.Cmd, what string) *process {
 	t.Helper()
+	g := spawn(t, cmd, what)
+	g.address = g.await(t, `msg="`+what+` started".* listen=(\S+)`)
+	return g
+}
+
+// spawn starts a process, which ends with the test.
+func spawn(t testing.TB, cmd *exec.Cmd, what string) *process {
+	t.Helper()
 	g := &process{cmd: cmd, ended: make(chan struct{}), lines: make(chan struct{})}
 	// It must not outlive a test that is cut short.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -141,7 +154,6 @@ func launch(t testing.TB, cmd *exec.Cmd, what string) *process {
 			t.Logf("the end of the %s's log:\n%s", what, g.tail(20))
 		}
 	})
-	g.address = g.await(t, `msg="`+what+` started".* listen=(\S+)`)
 	return g
 }
 

@@ -16,9 +16,11 @@ import (
 
 // A record is what is known of one event, outside the processes under test.
 type record struct {
+	source string // kind of sender
 	sender string
 	number int
 	id     string // empty for poison without one
+	event  *pb.Event
 	wire   []byte
 	poison bool // can never be published
 	sent   int  // how often
@@ -34,13 +36,15 @@ func (r *record) want() pb.EventVerdict_Outcome {
 	return pb.EventVerdict_OUTCOME_ACCEPTED
 }
 
-// name finds the event: good ones by ID, poison by its bytes.
+// name finds the event: good ones by sender and ID, poison by its bytes.
 func (r *record) name() string {
 	if r.poison {
 		return string(r.wire)
 	}
-	return r.id
+	return eventName(r.source, r.sender, r.id)
 }
+
+func eventName(source, sender, id string) string { return source + " " + sender + " " + id }
 
 // A ledger has a record of every event that was ever sent.
 type ledger struct {
@@ -136,14 +140,15 @@ func (l *ledger) check(t testing.TB, topicURL, deadURL string) figures {
 	var f figures
 	for line := range readTopic(t, topicURL) {
 		f.published++
-		found[line.Data.Event.ID]++
+		name := eventName(line.Attributes["publisher.source"], line.Attributes["publisher.id"], line.Data.Event.ID)
+		found[name]++
 		l.mu.Lock()
-		r := l.records[line.Data.Event.ID]
+		r := l.records[name]
 		l.mu.Unlock()
 		switch {
 		case r == nil || r.poison:
-			t.Errorf("the topic has event %q, which was never sent there", line.Data.Event.ID)
-		case line.Attributes["event.id"] != r.id || line.Attributes["publisher.id"] != r.sender ||
+			t.Errorf("the topic has event %q, which was never sent there", name)
+		case line.Attributes["event.id"] != r.id ||
 			line.Data.Event.Parameters.Metadata["number"] != float64(r.number) ||
 			line.Data.Event.Parameters.PrivateMetadata["sender"] != r.sender:
 			t.Errorf("event %s is not as it was sent: %+v", r.id, line)

@@ -36,6 +36,8 @@ type sender struct {
 	random  *rand.Rand
 	made    int
 	kept    []*record // sent, and not known to be durable
+	// pace, if there is one, gives leave for each new message.
+	pace <-chan struct{}
 }
 
 func newSender(id, license string, l *ledger, seed uint64) *sender {
@@ -77,6 +79,13 @@ func (s *sender) send(ctx context.Context, address string, fresh bool) error {
 				if !fresh {
 					_ = stream.CloseSend()
 					return
+				}
+				if s.pace != nil {
+					select {
+					case <-s.pace:
+					case <-ctx.Done():
+						return
+					}
 				}
 				batch = s.make(n)
 			}
@@ -138,29 +147,58 @@ func (s *sender) send(ctx context.Context, address string, fresh bool) error {
 	return ended
 }
 
-// make makes events up. About one in 25 is poison, of every kind in turn.
+// make makes events up. About one in 25 is poison, of every kind in turn. All
+// senders use the same IDs.
 func (s *sender) make(n int) []*record {
 	batch := make([]*record, n)
 	for i := range batch {
 		s.made++
-		r := &record{sender: s.id, number: s.made, id: fmt.Sprintf("%s-%d", s.id, s.made)}
+		r := &record{source: "licensed_instance", sender: s.id, number: s.made, id: fmt.Sprintf("event-%d", s.made)}
+		if s.license == "" {
+			r.source = "unlicensed_instance"
+		}
 		e := &pb.Event{
 			Id: r.id, Timestamp: timestamppb.Now(), Feature: "codeSearch", Action: "executed",
 			Source: &pb.EventSource{Server: &pb.EventSource_Server{Version: "6.5.0"}},
 			Parameters: &pb.EventParameters{
-				Metadata:        map[string]float64{"number": float64(r.number)},
-				PrivateMetadata: &structpb.Struct{Fields: map[string]*structpb.Value{"sender": structpb.NewStringValue(s.id)}},
+				Metadata: map[string]float64{"number": float64(r.number)},
+				PrivateMetadata: &structpb.Struct{Fields: map[string]*structpb.Value{
+					"sender": structpb.NewStringValue(s.id), "source": structpb.NewStringValue(r.source),
+				}},
 			},
 		}
+		vary(e, s.made)
 		if r.poison = s.made%25 == 0; r.poison {
 			r.wire = poisons[s.made/25%len(poisons)](e)
 			r.id = e.Id
 		} else {
 			r.wire = marshal(e)
 		}
+		r.event = e
 		batch[i] = r
 	}
 	return batch
+}
+
+// vary gives some events more of what an event can have, with values that are
+// easily spoilt.
+func vary(e *pb.Event, n int) {
+	odd := []float64{math.Copysign(0, -1), 5e-324, math.MaxFloat64, 1<<53 + 2, 1e21, 0.1}
+	text := []string{"", "plain", "\u2028 \u202eright\u202c", "\x00\x1f\"\\", "🙂 <b>&amp;", "ünïcode/%2F"}[n/4%6]
+	switch n % 4 {
+	case 1:
+		e.Parameters.Metadata["odd"] = odd[n/4%len(odd)]
+		e.Parameters.PrivateMetadata.Fields["text"] = structpb.NewStringValue(text)
+	case 2:
+		e.Feature, e.Action = "cody.chat", "opened"
+		e.User = &pb.EventUser{UserId: proto.Int64(1<<53 + int64(n))}
+		e.Source.Client = &pb.EventSource_Client{Name: "web", Version: proto.String("1.2")}
+	case 3:
+		e.User = &pb.EventUser{AnonymousUserId: proto.String("somebody" + text)}
+		e.FeatureFlags = &pb.EventFeatureFlags{Flags: map[string]string{"new-ui": "true", "flag" + text: "false"}}
+		e.Parameters.BillingMetadata = &pb.EventBillingMetadata{Product: "search", Category: "billable"}
+		e.Interaction = &pb.EventInteraction{TraceId: proto.String(fmt.Sprintf("%032x", n))}
+	}
 }
 
 // poisons make of an event one that can never be published.
@@ -184,8 +222,12 @@ func frame(batch []*record) []byte {
 }
 
 func metadataFrame(license, instance string) []byte {
+	identifier := licensed(license, instance)
+	if license == "" {
+		identifier = unlicensed(instance)
+	}
 	return marshal(&pb.RecordEventsRequest{Payload: &pb.RecordEventsRequest_Metadata{Metadata: &pb.RecordEventsRequestMetadata{
-		RequestId: "journey", Identifier: licensed(license, instance),
+		RequestId: "journey", Identifier: identifier,
 	}}})
 }
 

@@ -116,7 +116,7 @@ func TestTokensAndSecretsStayInside(t *testing.T) {
 	})
 	call(wrong, "Bearer "+secret(p.token(t, "pings")))
 
-	published := fmt.Sprintf("%s", messages(t, s.topic, 4)) + fmt.Sprintf("%s", messages(t, s.dead, 2))
+	published := fmt.Sprintf("%v", messages(t, s.topic, 4)) + fmt.Sprintf("%v", messages(t, s.dead, 2))
 	for _, s := range []*server{s, wrong} {
 		s.stop()
 		<-s.served

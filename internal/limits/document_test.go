@@ -33,9 +33,9 @@ func TestDocument(t *testing.T) {
 	b.WriteString(`<!-- Made by a test in internal/limits; change that. -->
 # Limits
 
-All limits of the gateway and of instances. What one stage lets through, the next one takes, also after it has grown as
-much as it can: a control character in a text takes six bytes in JSON, base64 a third more. A test asserts it for each
-pair of stages.
+All limits of the gateway and of instances; those of the warehouse are in [warehouse.md](warehouse.md). What one stage
+lets through, the next one takes, also after it has grown as much as it can: a control character in a text takes six
+bytes in JSON, base64 a third more. A test asserts it for each pair of stages.
 
 `)
 	for _, section := range []struct {

@@ -387,7 +387,7 @@ func TestSQLiteMemoryIsBounded(t *testing.T) {
 		}
 		held := 0
 		for _, b := range w.spare {
-			held += cap(b.arena)
+			held += b.memory()
 		}
 		if len(w.spare) > 2 || held == 0 || held > 2*2*b.Bytes {
 			t.Errorf("%d batches hold %d bytes after 51 batches", len(w.spare), held)

@@ -155,16 +155,9 @@ func (s *sqliteSubscription) read(b *batch) error {
 		if m.Attributes, err = parseAttributes(attributes); err != nil {
 			return hint(s.path, fmt.Errorf("message %d: %w", m.Sequence, err))
 		}
-		b.arena = append(b.arena, data...)
-		// The arena may move yet: so far only the length counts.
-		m.Data = b.arena[len(b.arena)-len(data):]
+		m.Data = b.keep(data)
 		b.messages = append(b.messages, m)
 		b.last = m.Sequence
-	}
-	rest := b.arena
-	for i := range b.messages {
-		n := len(b.messages[i].Data)
-		b.messages[i].Data, rest = rest[:n:n], rest[n:]
 	}
 	return hint(s.path, rows.Err())
 }

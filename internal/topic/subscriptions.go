@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +55,9 @@ func topicOf(ctx context.Context, subscriptionURL string) (string, error) {
 			return "", fmt.Errorf("the topic of %s has been deleted", r)
 		}
 		return "gcppubsub://" + s.Topic, nil
+	}
+	if !slices.Contains([]string{"memory", "log", "discard"}, u.Scheme) {
+		return "", unknownScheme(u)
 	}
 	return "", fmt.Errorf("%s: has no subscriptions by URL, as sqlite: and gcppubsub: have", u.Scheme)
 }

@@ -19,8 +19,9 @@ type window struct {
 // batch is what one call to f gets.
 type batch struct {
 	messages []Message
-	arena    []byte // what the data of the messages points into, if it is ours
-	last     int64  // position of the last message
+	chunks   [][]byte // what the data of the messages points into, if it is ours
+	used     int      // chunks that are not empty
+	last     int64    // position of the last message
 	done     chan struct{}
 	err      error // of f, once done is closed
 }
@@ -69,9 +70,40 @@ func (w *window) leave() (last int64, err error) {
 // reuse keeps the memory of a batch, save what an unusually large message needed.
 func (w *window) reuse(b *batch) {
 	clear(b.messages)
-	b.messages, b.arena = b.messages[:0], b.arena[:0]
-	if cap(b.arena) > 2*w.size.Bytes {
-		b.arena = nil
+	b.messages, b.used = b.messages[:0], 0
+	for i := range b.chunks {
+		b.chunks[i] = b.chunks[i][:0]
+	}
+	if b.memory() > 2*w.size.Bytes {
+		b.chunks = nil
 	}
 	w.spare = append(w.spare, b)
+}
+
+// What a batch adds to its memory at once, unless a message is larger: as much
+// as it has, within these bounds.
+const minChunk, maxChunk = 4 << 10, 1 << 20
+
+// keep copies data into memory of b. It comes in chunks, since one that grew
+// would be copied again and again, and leave several times its size behind.
+func (b *batch) keep(data []byte) []byte {
+	if b.used == 0 || len(data) > cap(b.chunks[b.used-1])-len(b.chunks[b.used-1]) {
+		if b.used == len(b.chunks) || len(data) > cap(b.chunks[b.used]) {
+			size := max(len(data), min(max(b.memory(), minChunk), maxChunk))
+			b.chunks = append(b.chunks[:b.used], make([]byte, 0, size))
+		}
+		b.used++
+	}
+	chunk := &b.chunks[b.used-1]
+	start := len(*chunk)
+	*chunk = append(*chunk, data...)
+	return (*chunk)[start:len(*chunk):len(*chunk)]
+}
+
+// memory is how many bytes b has for the data of messages.
+func (b *batch) memory() (bytes int) {
+	for _, c := range b.chunks {
+		bytes += cap(c)
+	}
+	return bytes
 }
