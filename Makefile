@@ -32,7 +32,7 @@ example: build ## keep a managed service running, with a gateway and a real OAut
 
 test: web ## run every test, against real parts
 	@scripts/need c++ curl java mkfs.ext4 pubsub-emulator postgres chromium glewlwyd ip
-	go test ./...
+	go test -timeout 20m ./...
 
 web: web/node_modules/.bin/protoc-gen-es ## build and test the client for web pages
 	@scripts/need node npm
@@ -40,7 +40,7 @@ web: web/node_modules/.bin/protoc-gen-es ## build and test the client for web pa
 
 race: ## run tests under the race detector, but for one of sheer volume
 	@scripts/need c++ java pubsub-emulator postgres glewlwyd
-	go test -race -skip '^TestMutations$$' . ./buffer ./client ./cmd/... ./eventlog ./examples/... ./exporter ./intake ./internal/... ./queue ./telemetrytest
+	go test -race -timeout 20m -skip '^TestMutations$$' . ./buffer ./client ./cmd/... ./eventlog ./examples/... ./exporter ./intake ./internal/... ./queue ./telemetrytest
 
 fuzz: ## fuzz each target for FUZZTIME (default 30s)
 	@scripts/fuzz $(or $(FUZZTIME),30s)

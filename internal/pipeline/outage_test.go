@@ -61,6 +61,7 @@ func TestFileAwayIsSaidOnce(t *testing.T) {
 				return nil, err
 			}
 			return troubled{w, func(ctx context.Context, b *warehouse.Batch, insert inserter) (warehouse.Result, error) {
+				var err error
 				switch attempts.Add(1) {
 				case 2: // there is a log by now
 					err = os.Rename(path, path+".aside")
