@@ -5,7 +5,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -28,7 +30,10 @@ func encodings() (gateway, obvious, floor encoding, err error) {
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	var labels payload.Arena
+	e.Use(&labels)
 	gateway = func(dst, event []byte, receivedAt time.Time) ([]byte, error) {
+		labels.Reset()
 		dst, _, violation := e.Append(dst, event, receivedAt)
 		if violation != nil {
 			return nil, fmt.Errorf("an event of the mix was refused: %s", violation.Reason)
@@ -47,42 +52,57 @@ func encodings() (gateway, obvious, floor encoding, err error) {
 	return gateway, obvious, floor, nil
 }
 
+// encodeMixes are the events to encode, by the names of their cells.
+func encodeMixes() map[string]*mix {
+	return map[string]*mix{
+		"encode":         newMix(1),
+		"encode-small":   newMixOf(1, (*mix).small),
+		"encode-large":   newMixOf(1, (*mix).large),
+		"encode-private": newMixOf(1, (*mix).private),
+	}
+}
+
 // encodeCells measure encoding alone, on one goroutine of this process.
 func encodeCells() ([]cell, error) {
 	gateway, obvious, floor, err := encodings()
 	if err != nil {
 		return nil, err
 	}
-	events, err := newMix(1).events(5000)
-	if err != nil {
-		return nil, err
+	var cells []cell
+	mixes := encodeMixes()
+	for _, name := range slices.Sorted(maps.Keys(mixes)) {
+		events, err := mixes[name].events(2000)
+		if err != nil {
+			return nil, err
+		}
+		cells = append(
+			cells,
+			cell{name + "/gateway", func(d time.Duration) (sample, error) { return measureEncoding(gateway, events, d) }},
+			cell{name + "/obvious", func(d time.Duration) (sample, error) { return measureEncoding(obvious, events, d) }},
+			cell{name + "/floor", func(d time.Duration) (sample, error) { return measureEncoding(floor, events, d) }},
+		)
 	}
-	measure := func(encode encoding) func(time.Duration) (sample, error) {
-		return func(d time.Duration) (sample, error) {
-			runtime.GC()
-			before, err := ownUsage()
-			if err != nil {
+	return cells, nil
+}
+
+func measureEncoding(encode encoding, events [][]byte, d time.Duration) (sample, error) {
+	runtime.GC()
+	before, err := ownUsage()
+	if err != nil {
+		return sample{}, err
+	}
+	started := time.Now()
+	n := 0
+	for dst := []byte(nil); time.Since(started) < d; {
+		now := time.Now()
+		for range 100 {
+			if dst, err = encode(dst[:0], events[n%len(events)], now); err != nil {
 				return sample{}, err
 			}
-			started := time.Now()
-			n := 0
-			for dst := []byte(nil); time.Since(started) < d; {
-				now := time.Now()
-				for range 100 {
-					if dst, err = encode(dst[:0], events[n%len(events)], now); err != nil {
-						return sample{}, err
-					}
-					n++
-				}
-			}
-			took := time.Since(started)
-			after, err := ownUsage()
-			return newSample(n, took, after.minus(before), nil), err
+			n++
 		}
 	}
-	return []cell{
-		{"encode/gateway", measure(gateway)},
-		{"encode/obvious", measure(obvious)},
-		{"encode/floor", measure(floor)},
-	}, nil
+	took := time.Since(started)
+	after, err := ownUsage()
+	return newSample(n, took, after.minus(before), nil), err
 }

@@ -6,28 +6,36 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
 	"github.com/telemetrygateway/telemetry/internal/payload"
 )
 
-// A mix makes events up: about 400 bytes each on the wire, as those that
-// instances really send. The same seed makes the same events.
+// A mix makes events up. The same seed makes the same events.
 type mix struct {
 	random *rand.Rand
 	clock  time.Time
+	event  func(*mix) *pb.Event
 }
 
-func newMix(seed uint64) *mix {
-	return &mix{rand.New(rand.NewPCG(seed, 0)), time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)}
+// newMix returns the test mix.
+func newMix(seed uint64) *mix { return newMixOf(seed, (*mix).usual) }
+
+// newMixOf returns a mix of events that a method of mix makes.
+func newMixOf(seed uint64, event func(*mix) *pb.Event) *mix {
+	return &mix{rand.New(rand.NewPCG(seed, 0)), time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC), event}
 }
 
-func (m *mix) event() *pb.Event {
+// usual makes an event of about 400 bytes on the wire, as instances really send
+// them.
+func (m *mix) usual() *pb.Event {
 	m.clock = m.clock.Add(time.Duration(m.random.IntN(2_000_000)))
 	e := &pb.Event{
 		Id:        m.uuid(),
@@ -70,13 +78,56 @@ func (m *mix) event() *pb.Event {
 	return e
 }
 
+// small makes an event of little more than every event must have.
+func (m *mix) small() *pb.Event {
+	e := m.usual()
+	return &pb.Event{Id: e.Id, Timestamp: e.Timestamp, Feature: e.Feature, Action: e.Action, Source: &pb.EventSource{Server: e.Source.Server}}
+}
+
+// large makes an event with many numbers and flags, and long texts.
+func (m *mix) large() *pb.Event {
+	e := m.usual()
+	for i := range 80 {
+		e.Parameters.Metadata[fmt.Sprintf("stage%02d.durationMs", i)] = m.random.Float64() * 1000
+		e.FeatureFlags.Flags[fmt.Sprintf("experiment-%02d", i)] = m.one("true", "false")
+	}
+	url := "https://code.example.com/search?q=" + strings.Repeat("repo%3Aexample+", 20) + m.uuid()
+	e.MarketingTracking = &pb.EventMarketingTracking{
+		Url: &url, FirstSourceUrl: &url, LastSourceUrl: &url, SessionFirstUrl: &url, Referrer: &url, DeviceSessionId: proto.String(m.uuid()),
+	}
+	return e
+}
+
+// private makes an event most of which is private metadata: texts of people and
+// of programs, nested.
+func (m *mix) private() *pb.Event {
+	e := m.usual()
+	var hits []any
+	for i := range 8 {
+		hits = append(hits, map[string]any{
+			"path": fmt.Sprintf("src/%s/handler_%02d.go", m.uuid()[:8], i), "line": m.random.IntN(2000), "score": m.random.Float64(), "open": i%2 == 0,
+			"text": "\tif err != nil {\n\t\treturn fmt.Errorf(\"load %q: %w\", name, err)\n\t}",
+		})
+	}
+	fields, err := structpb.NewStruct(map[string]any{
+		"query":  "lang:go “Fehler beim Öffnen” 読み込みエラー patterntype:literal",
+		"answer": strings.Repeat("The handler returns an error that is not wrapped; see the lines below. ", 8),
+		"hits":   hits, "user": map[string]any{"name": "Zoë Müller", "team": nil, "roles": []any{"admin", "owner"}},
+	})
+	if err != nil {
+		panic(err) // of what stands above
+	}
+	e.Parameters.PrivateMetadata = fields
+	return e
+}
+
 // events returns n events in wire format. Map entries are in order, so that
 // the bytes too are the same each time.
 func (m *mix) events(n int) ([][]byte, error) {
 	events := make([][]byte, n)
 	for i := range events {
 		var err error
-		if events[i], err = (proto.MarshalOptions{Deterministic: true}).Marshal(m.event()); err != nil {
+		if events[i], err = (proto.MarshalOptions{Deterministic: true}).Marshal(m.event(m)); err != nil {
 			return nil, fmt.Errorf("make up an event: %w", err)
 		}
 	}

@@ -43,11 +43,12 @@ type session struct {
 	log     *slog.Logger
 	total   int // events received
 
-	// What is encoded but not yet published. All memory is reused.
-	arena      []byte
-	attributes []topic.Attribute
-	events     batch
-	dead       batch
+	// What is encoded but not yet published. All memory is reused. Labels also
+	// refer to the events themselves, which a message holds until it is answered.
+	arena  []byte
+	labels payload.Arena
+	events batch
+	dead   batch
 }
 
 // A batch is messages and, for each, the index of its event.
@@ -94,6 +95,7 @@ func (s *session) record(ctx context.Context, events [][]byte, bytes int) *answe
 func (s *session) encode(ctx context.Context, events [][]byte, first int, a *answer) (int, error) {
 	events = events[:min(len(events), first+limits.RequestMessages)]
 	s.takeArena(events[first:])
+	s.encoder.Use(&s.labels)
 	now := s.g.o.Now()
 	i := first
 	for i < len(events) && len(s.arena) < limits.ChunkBytes {
@@ -166,12 +168,7 @@ func (s *session) bury(i int, event []byte, violation *limits.Violation, v *verd
 func (s *session) add(b *batch, i int, arena []byte, labels payload.Labels) {
 	data := arena[len(s.arena):len(arena):len(arena)]
 	s.arena = arena
-	from := len(s.attributes)
-	for _, l := range labels.Attributes {
-		s.attributes = append(s.attributes, topic.Attribute(l))
-	}
-	to := len(s.attributes)
-	b.messages = append(b.messages, topic.Message{Key: labels.Key, Data: data, Attributes: s.attributes[from:to:to]})
+	b.messages = append(b.messages, topic.Message{Key: labels.Key, Data: data, Attributes: labels.Attributes})
 	b.indexes = append(b.indexes, i)
 }
 
@@ -241,8 +238,7 @@ func (s *session) each(ctx context.Context, t topic.Topic, name string, b *batch
 func (s *session) reset() {
 	s.events.reset()
 	s.dead.reset()
-	clear(s.attributes)
-	s.attributes = s.attributes[:0]
+	s.labels.Reset()
 	s.arena = s.arena[:0]
 	if cap(s.arena) > keepBytes {
 		if arena := s.arena; cap(arena) <= 2*limits.ChunkBytes {

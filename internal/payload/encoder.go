@@ -5,7 +5,6 @@ package payload
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 
 	telemetrygatewayv1 "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
 	"github.com/telemetrygateway/telemetry/internal/limits"
@@ -23,11 +21,22 @@ import (
 
 // Encoder encodes the events of one stream. It may be used by one goroutine at
 // a time.
+//
+// It has two ways that make the same bytes. The fast way, a walk over the
+// event's wire bytes, takes what senders usually write. The plain way, which
+// decodes the event and leaves the JSON to protojson, takes everything else, and
+// it alone says what is wrong with an event.
 type Encoder struct {
 	identity string
 	sender   []Label // the attributes that say who sent
 	metadata []byte  // `"metadata":{…}`, the same for all events
 	trust    []byte  // the labels after receivedAt, the same for all events
+
+	labels     []byte // `,"labels":{…,"event.id":`, the same for all events
+	receivedAt time.Time
+	ending     []byte // everything after the event's own labels, for receivedAt
+	walk       walk
+	arena      *Arena
 
 	event telemetrygatewayv1.Event // empty between calls, kept for its memory
 }
@@ -50,16 +59,26 @@ func NewEncoder(md *telemetrygatewayv1.RecordEventsRequestMetadata, s Sender, f 
 	if len(metadata) > limits.MetadataBytes {
 		return nil, fmt.Errorf("metadata has %d bytes of JSON, more than %d", len(metadata), limits.MetadataBytes)
 	}
-	e := &Encoder{
-		identity: s.Identity,
-		sender:   senderAttributes(s),
-		metadata: append([]byte(`"metadata":`), metadata...),
-		trust:    appendString([]byte(`,"publisher.trust":`), s.Trust),
-	}
+	trust := appendString([]byte(`,"publisher.trust":`), s.Trust)
 	if s.License != nil {
-		e.trust = appendString(append(e.trust, `,"license.status":`...), s.License.Status)
+		trust = appendString(append(trust, `,"license.status":`...), s.License.Status)
 	}
-	return e, nil
+	return newEncoder(s.Identity, senderAttributes(s), metadata, trust), nil
+}
+
+func newEncoder(identity string, sender []Label, metadata, trust []byte) *Encoder {
+	e := &Encoder{
+		identity: identity,
+		sender:   sender,
+		metadata: append([]byte(`"metadata":`), metadata...),
+		trust:    trust,
+		labels:   []byte(`,"labels":{`),
+	}
+	for _, l := range sender {
+		e.labels = appendLabel(e.labels, l)
+	}
+	e.labels = append(e.labels, `"event.id":`...)
+	return e
 }
 
 // checkSender returns an error if s cannot be put into keys and attributes.
@@ -131,10 +150,8 @@ func renderMetadata(md *telemetrygatewayv1.RecordEventsRequestMetadata, l *Licen
 // labels only the event ID as far as it can be read: only a dead letter can be
 // made of such an event. Append keeps neither dst nor event.
 func (e *Encoder) Append(dst, event []byte, receivedAt time.Time) ([]byte, Labels, *limits.Violation) {
-	defer proto.Reset(&e.event) // lets go of it: streams are long
-	start := len(dst)
 	out, labels, v := e.encode(dst, event, receivedAt)
-	if v == nil && messageSize(len(out)-start, labels) > limits.MessageBytes {
+	if v == nil && messageSize(len(out)-len(dst), labels) > limits.MessageBytes {
 		v = &limits.Violation{
 			Reason:  limits.ReasonTooLarge,
 			Message: fmt.Sprintf("is larger than %d bytes with labels and escapes", limits.MessageBytes),
@@ -146,75 +163,41 @@ func (e *Encoder) Append(dst, event []byte, receivedAt time.Time) ([]byte, Label
 	return out, labels, nil
 }
 
-// encode is Append without the check of the size. This is the plain way: decode
-// everything, then let protojson render it.
+// encode is Append without the check of the size.
 func (e *Encoder) encode(dst, event []byte, receivedAt time.Time) ([]byte, Labels, *limits.Violation) {
-	unknown, v := inspect(event)
-	if v != nil {
-		return nil, Labels{}, v
+	if out, labels, ok := e.encodeFast(dst, event, receivedAt); ok {
+		return out, labels, nil
 	}
-	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(event, &e.event); err != nil {
-		return nil, Labels{}, malformed()
-	}
-	mergeLegacyMetadata(e.event.GetParameters())
-	if v := limits.CheckEvent(&e.event); v != nil {
-		return nil, Labels{}, v
-	}
-	labels := Labels{EventID: e.event.GetId(), Key: e.key(e.event.GetId()), Attributes: e.attributes(&e.event)}
+	return e.encodePlain(dst, event, receivedAt)
+}
 
+// encodeFast encodes an event in the fast way, if that can.
+func (e *Encoder) encodeFast(dst, event []byte, receivedAt time.Time) ([]byte, Labels, bool) {
+	w := &e.walk
+	defer w.end() // lets go of the event: streams are long
 	dst = append(dst, '{')
 	dst = append(dst, e.metadata...)
 	dst = append(dst, `,"event":`...)
-	start := len(dst)
-	dst, err := protojson.MarshalOptions{}.MarshalAppend(dst, &e.event)
-	if err != nil {
-		return nil, Labels{}, &limits.Violation{Reason: limits.ReasonUndecodable, Message: "has no form in JSON"}
+	dst, ok := w.event(dst, text(event))
+	if !ok {
+		return nil, Labels{}, false
 	}
-	dst = dst[:start+compact(dst[start:])]
-	dst = append(dst, `,"labels":`...)
-	dst = e.appendLabels(dst, labels.Attributes, receivedAt)
-	if unknown {
-		dst = append(dst, `,"wire":"`...)
-		dst = base64.StdEncoding.AppendEncode(dst, event)
-		dst = append(dst, '"')
-	}
-	return append(dst, '}'), labels, nil
-}
+	labels := e.labelsOf(w)
 
-// mergeLegacyMetadata moves what senders of long ago wrote into the map of
-// today. A key that is in both keeps its value of today.
-func mergeLegacyMetadata(p *telemetrygatewayv1.EventParameters) {
-	if len(p.GetLegacyMetadata()) == 0 {
-		return
+	dst = append(dst, e.labels...)
+	dst = append(dst, dst[w.idFrom:w.idTo]...)
+	// Features and actions need no escapes.
+	dst = append(dst, `,"event.feature":"`...)
+	dst = append(dst, w.feature...)
+	dst = append(dst, `","event.action":"`...)
+	dst = append(dst, w.action...)
+	dst = append(dst, `",`...)
+	for _, l := range labels.Attributes[len(e.sender)+3:] {
+		dst = appendLabel(dst, l)
 	}
-	if p.Metadata == nil {
-		p.Metadata = make(map[string]float64, len(p.LegacyMetadata))
+	if receivedAt != e.receivedAt || e.ending == nil {
+		e.receivedAt = receivedAt
+		e.ending = append(e.appendEnd(e.ending[:0], receivedAt), '}')
 	}
-	for key, n := range p.LegacyMetadata {
-		if _, ok := p.Metadata[key]; !ok {
-			p.Metadata[key] = float64(n)
-		}
-	}
-	p.LegacyMetadata = nil
-}
-
-// compact removes the spaces that protojson puts at random between values, so
-// that nobody relies on its bytes, and returns how long the text is without.
-func compact(text []byte) int {
-	n, inString := 0, false
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case c == ' ' && !inString:
-			continue
-		case c == '\\': // the next byte does not end the string
-			text[n] = c
-			n++
-			i++
-		case c == '"':
-			inString = !inString
-		}
-		text[n] = text[i]
-		n++
-	}
-	return n
+	return append(dst, e.ending...), labels, true
 }

@@ -296,3 +296,17 @@ func TestEncoderReuse(t *testing.T) {
 		}
 	}
 }
+
+// TestReceivedAt encodes with one encoder at different times.
+func TestReceivedAt(t *testing.T) {
+	e := newEncoder(t, licensed(), payload.KeyFingerprint)
+	event := wire(t, minimalEvent())
+	utc := receivedAt.UTC()
+	for _, at := range []time.Time{{}, receivedAt, utc, utc.Add(1), utc.Add(time.Hour), utc, utc.Truncate(time.Second), {}} {
+		data, _, v := e.Append(nil, event, at)
+		want, _, _ := payload.EncodePlain(e, nil, event, at)
+		if v != nil || !bytes.Equal(data, want) {
+			t.Errorf("received at %v: %s, %v, want %s", at, data, v, want)
+		}
+	}
+}

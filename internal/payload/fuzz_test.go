@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	telemetrygatewayv1 "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
@@ -98,6 +99,54 @@ func FuzzAppend(f *testing.F) {
 		if m.Event.GetId() != decoded.GetId() || labels.EventID != decoded.GetId() || m.Labels["event.id"] != decoded.GetId() {
 			t.Fatalf("event IDs are %q, %q and %q, want %q", m.Event.GetId(), labels.EventID, m.Labels["event.id"], decoded.GetId())
 		}
+	})
+}
+
+// FuzzFastIsPlain compares the two ways on any bytes and, if they are fields, on
+// what becomes of them once they are edited as script says, with lengths that
+// are right: three bytes for each edit say where and which, and what is beyond
+// the known ones takes its content from the script.
+func FuzzFastIsPlain(f *testing.F) {
+	for _, event := range mutated(f) {
+		f.Add(event, []byte(nil))
+	}
+	for _, p := range poisons(f) {
+		if len(p.event) < 1<<12 {
+			f.Add(p.event, []byte{0, 1, 2})
+		}
+	}
+	f.Add(wire(f, fullEvent()), []byte("\x00\x05\x10\x03\x01\xffé\xe2"))
+	encoders := []*payload.Encoder{
+		newEncoder(f, licensed(), payload.KeyFull), newEncoder(f, unlicensed(), payload.KeyFingerprint),
+	}
+	edits := edits()
+	f.Fuzz(func(t *testing.T, event, script []byte) {
+		same(t, encoders[len(event)%2], event)
+		tree, ok := takeApart(eventDescriptor, event)
+		if !ok || len(event) > 1<<16 {
+			return
+		}
+		for n := 0; len(script) >= 3 && n < 8; n++ {
+			levels := levels(&tree)
+			if len(levels) == 0 {
+				break
+			}
+			level := levels[int(script[0])%len(levels)]
+			i, which := int(script[1])%len(*level), int(script[2])
+			script = script[3:]
+			switch {
+			case which < 200:
+				edits[(which*7+n)%len(edits)](level, i)
+			default:
+				size := min(which-200, len(script))
+				content(script[:size])(level, i)
+				if size >= 8 {
+					change(protowire.Fixed64Type, func(p *part) { p.value = script[:8] })(level, i)
+				}
+				script = script[size:]
+			}
+		}
+		same(t, encoders[0], putTogether(tree))
 	})
 }
 

@@ -13,13 +13,17 @@ import (
 	"github.com/telemetrygateway/telemetry/internal/limits"
 )
 
-// Label is a key and a value. It converts to topic.Attribute.
-type Label struct{ Key, Value string }
+// Label is a key and a value. It has no name of its own, and neither has
+// topic.Attribute, so that labels are attributes without being copied.
+type Label = struct{ Key, Value string }
 
-// Labels are what is known of an event besides its payload.
+// Labels are what is known of an event besides its payload. Those that
+// [Encoder.Append] returns may refer to the event's bytes, which must not change
+// as long as they are in use, and to the encoder's [Arena].
 type Labels struct {
 	// EventID is empty when the event has none that can be read. It may be
-	// longer than limits.EventIDBytes when the event was refused for that.
+	// longer than limits.EventIDBytes when the event was refused for that. It
+	// is never in an arena.
 	EventID string
 	// Key names the message: the sender's identity, a slash, and the event ID
 	// with everything but plain characters escaped. Without a usable ID it ends
@@ -62,8 +66,7 @@ func (e *Encoder) attributes(event *telemetrygatewayv1.Event) []Label {
 	)
 	var keys []string
 	for key, n := range event.GetParameters().GetMetadata() {
-		if n > 0 && strings.HasPrefix(key, private) && len(key) >= len(private)+2 &&
-			len("event.")+len(key) <= limits.AttributeKeyBytes {
+		if n > 0 && recordsPrivate(key) {
 			keys = append(keys, "event."+key)
 		}
 	}
@@ -72,6 +75,12 @@ func (e *Encoder) attributes(event *telemetrygatewayv1.Event) []Label {
 		attributes = append(attributes, Label{key, boolText(true)})
 	}
 	return attributes
+}
+
+// recordsPrivate reports whether a positive number called key in the metadata
+// makes an attribute.
+func recordsPrivate(key string) bool {
+	return strings.HasPrefix(key, private) && len(key) >= len(private)+2 && len("event.")+len(key) <= limits.AttributeKeyBytes
 }
 
 func boolText(b bool) string {
@@ -88,11 +97,19 @@ func (e *Encoder) key(id string) string { return e.identity + "/" + url.PathEsca
 func (e *Encoder) appendLabels(dst []byte, attributes []Label, receivedAt time.Time) []byte {
 	dst = append(dst, '{')
 	for _, l := range attributes {
-		dst = appendString(dst, l.Key)
-		dst = append(dst, ':')
-		dst = appendString(dst, l.Value)
-		dst = append(dst, ',')
+		dst = appendLabel(dst, l)
 	}
+	return e.appendEnd(dst, receivedAt)
+}
+
+// appendLabel appends l and a comma.
+func appendLabel(dst []byte, l Label) []byte {
+	dst = append(appendString(dst, l.Key), ':')
+	return append(appendString(dst, l.Value), ',')
+}
+
+// appendEnd appends the labels that are not attributes.
+func (e *Encoder) appendEnd(dst []byte, receivedAt time.Time) []byte {
 	dst = append(dst, `"receivedAt":"`...)
 	dst = receivedAt.UTC().AppendFormat(dst, time.RFC3339Nano)
 	dst = append(dst, '"')
@@ -108,33 +125,4 @@ func messageSize(data int, l Labels) int {
 		size += len(a.Key) + len(a.Value) + limits.AttributeOverhead
 	}
 	return size
-}
-
-// appendString appends s, which is valid UTF-8, as a JSON string. It escapes
-// what protojson escapes and nothing else.
-func appendString(dst []byte, s string) []byte {
-	const hex = "0123456789abcdef"
-	dst = append(dst, '"')
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '"' || c == '\\':
-			dst = append(dst, '\\', c)
-		case c >= ' ':
-			dst = append(dst, c)
-		case c == '\b':
-			dst = append(dst, `\b`...)
-		case c == '\f':
-			dst = append(dst, `\f`...)
-		case c == '\n':
-			dst = append(dst, `\n`...)
-		case c == '\r':
-			dst = append(dst, `\r`...)
-		case c == '\t':
-			dst = append(dst, `\t`...)
-		default:
-			dst = append(dst, `\u00`...)
-			dst = append(dst, hex[c>>4], hex[c&15])
-		}
-	}
-	return append(dst, '"')
 }

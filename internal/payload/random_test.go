@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -45,32 +46,76 @@ func (r random) fill(m protoreflect.Message) {
 				if r.IntN(3) == 0 {
 					key = "recordsPrivateMetadata" + key
 				}
-				entries.Set(protoreflect.ValueOfString(key).MapKey(), r.scalar(field.MapValue().Kind()))
+				entries.Set(protoreflect.ValueOfString(key).MapKey(), r.of(field.MapValue(), entries.NewValue))
 			}
-		case field.Message() == nil:
-			m.Set(field, r.scalar(field.Kind()))
-		case field.Message().FullName() == "google.protobuf.Timestamp":
-			m.Set(field, protoreflect.ValueOfMessage(r.timestamp().ProtoReflect()))
-		case field.Message().FullName() == "google.protobuf.Struct":
-			m.Set(field, protoreflect.ValueOfMessage(r.object(3).ProtoReflect()))
+		case field.IsList():
+			elements := m.Mutable(field).List()
+			for range r.IntN(4) {
+				elements.Append(r.of(field, elements.NewElement))
+			}
 		default:
-			r.fill(m.Mutable(field).Message())
+			m.Set(field, r.of(field, func() protoreflect.Value { return m.NewField(field) }))
 		}
 	}
 }
 
-func (r random) scalar(k protoreflect.Kind) protoreflect.Value {
-	switch k {
+// of returns a value of a field or of an element of it. empty returns an empty
+// message of that type.
+func (r random) of(field protoreflect.FieldDescriptor, empty func() protoreflect.Value) protoreflect.Value {
+	if field.Message() == nil {
+		return r.scalar(field)
+	}
+	m := empty()
+	switch field.Message().FullName() {
+	case "google.protobuf.Timestamp":
+		copyTo(m.Message(), r.timestamp())
+	case "google.protobuf.Struct":
+		copyTo(m.Message(), r.object(3))
+	case "google.protobuf.ListValue":
+		copyTo(m.Message(), r.list(3))
+	case "google.protobuf.Value":
+		copyTo(m.Message(), r.value(3))
+	default:
+		r.fill(m.Message())
+	}
+	return m
+}
+
+// copyTo copies from into a message of the same type, whichever code is behind
+// that.
+func copyTo(to protoreflect.Message, from proto.Message) {
+	wire, err := proto.Marshal(from)
+	if err == nil {
+		err = proto.Unmarshal(wire, to.Interface())
+	}
+	if err != nil {
+		panic(err)
+	}
+}
+
+func (r random) scalar(field protoreflect.FieldDescriptor) protoreflect.Value {
+	switch field.Kind() {
 	case protoreflect.StringKind:
 		return protoreflect.ValueOfString(r.text())
+	case protoreflect.BytesKind:
+		return protoreflect.ValueOfBytes([]byte(r.text()))
+	case protoreflect.BoolKind:
+		return protoreflect.ValueOfBool(r.IntN(2) == 0)
 	case protoreflect.Int32Kind:
 		return protoreflect.ValueOfInt32(int32(r.Uint32()))
 	case protoreflect.Int64Kind:
 		return protoreflect.ValueOfInt64(int64(r.Uint64()))
+	case protoreflect.Uint32Kind:
+		return protoreflect.ValueOfUint32(r.Uint32())
+	case protoreflect.Uint64Kind:
+		return protoreflect.ValueOfUint64(r.Uint64())
 	case protoreflect.DoubleKind:
 		return protoreflect.ValueOfFloat64(r.number())
+	case protoreflect.EnumKind:
+		values := field.Enum().Values()
+		return protoreflect.ValueOfEnum(values.Get(r.IntN(values.Len())).Number())
 	}
-	panic(fmt.Sprintf("the contract has a field of kind %v: teach random about it", k))
+	panic(fmt.Sprintf("the contract has a field of kind %v: teach random about it", field.Kind()))
 }
 
 func (r random) number() float64 {
@@ -144,9 +189,13 @@ func (r random) value(depth int) *structpb.Value {
 	case 4:
 		return structpb.NewStructValue(r.object(depth - 1))
 	}
-	list := &structpb.ListValue{}
+	return structpb.NewListValue(r.list(depth - 1))
+}
+
+func (r random) list(depth int) *structpb.ListValue {
+	l := &structpb.ListValue{}
 	for range r.IntN(4) {
-		list.Values = append(list.Values, r.value(depth-1))
+		l.Values = append(l.Values, r.value(depth))
 	}
-	return structpb.NewListValue(list)
+	return l
 }

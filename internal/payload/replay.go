@@ -58,24 +58,23 @@ func (d *DeadLetter) encoder(key string) (*Encoder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("it does not say who sent the event: %w", err)
 	}
-	e := &Encoder{identity: identity}
+	var sender []Label
 	for _, name := range senderLabels {
 		if value, ok := d.Labels[name]; ok && len(value) <= limits.AttributeValueBytes {
-			e.sender = append(e.sender, Label{name, value})
+			sender = append(sender, Label{name, value})
 		}
 	}
 	// As it stands there: a newer gateway may know more of a sender.
-	metadata := bytes.NewBufferString(`"metadata":`)
-	if err := json.Compact(metadata, d.metadata); err != nil {
+	var metadata bytes.Buffer
+	if err := json.Compact(&metadata, d.metadata); err != nil {
 		return nil, fmt.Errorf("copy metadata: %w", err)
 	}
-	e.metadata = metadata.Bytes()
-	e.trust = appendString([]byte(`,"publisher.trust":`), trust)
+	ending := appendString([]byte(`,"publisher.trust":`), trust)
 	if status, ok := d.Labels["license.status"]; ok {
-		e.trust = appendString(append(e.trust, `,"license.status":`...), status)
+		ending = appendString(append(ending, `,"license.status":`...), status)
 	}
-	e.trust = appendString(append(e.trust, `,"replay.of":`...), hex.EncodeToString(d.ID[:]))
-	return e, nil
+	ending = appendString(append(ending, `,"replay.of":`...), hex.EncodeToString(d.ID[:]))
+	return newEncoder(identity, sender, metadata.Bytes(), ending), nil
 }
 
 // patched returns the wire bytes of the event after the patch.

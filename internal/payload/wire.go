@@ -5,6 +5,7 @@ package payload
 
 import (
 	"fmt"
+	"math"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -48,7 +49,7 @@ func inspectMessage(b []byte, md protoreflect.MessageDescriptor, depth int, unkn
 		value := b[:n]
 		b = b[n:]
 
-		if field == nil || typ != wireType(field.Kind()) {
+		if field == nil || !fits(field, typ) {
 			*unknown = true
 			continue
 		}
@@ -83,6 +84,13 @@ func within(field protoreflect.FieldDescriptor, v *limits.Violation) *limits.Vio
 	}
 	v.Field = name
 	return v
+}
+
+// fits reports whether field may be written as typ. Repeated numbers may always
+// be packed.
+func fits(field protoreflect.FieldDescriptor, typ protowire.Type) bool {
+	own := wireType(field.Kind())
+	return typ == own || field.IsList() && typ == protowire.BytesType && own >= 0
 }
 
 // wireType returns how values of a kind are written, or -1 for kinds that the
@@ -123,4 +131,47 @@ func eventID(event []byte) string {
 		return ""
 	}
 	return string(id)
+}
+
+// varint returns the number that b begins with and its length, which is 0 if
+// there is none, or one written longer than it has to be.
+func varint(b string) (v uint64, n int) {
+	if len(b) > 0 && b[0] < 0x80 {
+		return uint64(b[0]), 1
+	}
+	return longVarint(b)
+}
+
+func longVarint(b string) (v uint64, n int) {
+	for i := 0; i < len(b) && i < 10; i++ {
+		c := b[i]
+		v |= uint64(c&0x7f) << (7 * i)
+		if c < 0x80 {
+			if c == 0 || i == 9 && c > 1 {
+				return 0, 0
+			}
+			return v, i + 1
+		}
+	}
+	return 0, 0
+}
+
+// delimited returns the bytes that b begins with after their length, and the
+// rest.
+func delimited(b string) (content, rest string, ok bool) {
+	size, n := varint(b)
+	if n == 0 || size > uint64(len(b)-n) {
+		return "", "", false
+	}
+	end := n + int(size)
+	return b[n:end], b[end:], true
+}
+
+// double returns the number that b, of at least 8 bytes, begins with.
+func double(b string) float64 { return math.Float64frombits(word(b)) }
+
+func word(b string) uint64 {
+	_ = b[7]
+	return uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -50,8 +51,13 @@ func (t *Memory) Publish(ctx context.Context, ms []Message) []error {
 	}
 	room := min(len(ms), max(0, t.limit-len(t.messages)))
 	for _, m := range ms[:room] {
+		m.Key = strings.Clone(m.Key)
 		m.Data = bytes.Clone(m.Data)
 		m.Attributes = slices.Clone(m.Attributes)
+		for i := range m.Attributes {
+			a := &m.Attributes[i]
+			a.Key, a.Value = strings.Clone(a.Key), strings.Clone(a.Value)
+		}
 		t.messages = append(t.messages, m)
 	}
 	if room > 0 {

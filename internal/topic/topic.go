@@ -16,8 +16,9 @@ import (
 	"time"
 )
 
-// Attribute is one label of a message, visible without reading its data.
-type Attribute struct{ Key, Value string }
+// Attribute is one label of a message, visible without reading its data. It has
+// no name of its own, so that who makes attributes need not know of topics.
+type Attribute = struct{ Key, Value string }
 
 // Message is what a topic carries. Key names the message for people and for
 // topics that partition; it need not be unique.
@@ -48,8 +49,9 @@ type Topic interface {
 	// publishing it again is safe, unless errors.Is(err, ErrRejected).
 	//
 	// Publish blocks until the outcome is known or ctx ends. The slices, and
-	// all the bytes they refer to, belong to the topic until Publish returns
-	// and to the caller after that: the topic keeps none of them.
+	// all the bytes they refer to, those of strings too, belong to the topic
+	// until Publish returns and to the caller after that: the topic keeps none
+	// of them.
 	Publish(ctx context.Context, ms []Message) []error
 
 	// Ping returns an error that says what is wrong if messages cannot be
