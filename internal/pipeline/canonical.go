@@ -6,6 +6,7 @@ package pipeline
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 	"unsafe"
 
@@ -18,8 +19,9 @@ import (
 // responsibility for what is wrong with it.
 //
 // It reads the text once, from left to right, and allocates only maps, lists, and
-// texts with escapes in them.
-func decodeCanonical(data []byte, row *warehouse.Row) bool {
+// texts with escapes in them. What is said about a sender is read once, as long as
+// it is what last holds.
+func decodeCanonical(data []byte, row *warehouse.Row, last *origin) bool {
 	*row = warehouse.Row{}
 	if len(data) == 0 || !utf8.Valid(data) {
 		return false
@@ -30,7 +32,17 @@ func decodeCanonical(data []byte, row *warehouse.Row) bool {
 		switch key {
 		case "metadata":
 			metadata = true
+			start := r.at
+			if last.text != "" && strings.HasPrefix(r.text[start:], last.text) {
+				copyOrigin(row, &last.row)
+				r.at += len(last.text)
+				break
+			}
 			r.metadata(row)
+			if !r.failed {
+				last.text = r.text[start:r.at]
+				copyOrigin(&last.row, row)
+			}
 		case "event":
 			event = true
 			start := r.at
@@ -44,6 +56,19 @@ func decodeCanonical(data []byte, row *warehouse.Row) bool {
 		}
 	}
 	return !r.failed && r.at == len(r.text) && metadata && event && labels
+}
+
+// origin is what a payload says about its sender, which the next one mostly says
+// as well. It points into a message.
+type origin struct {
+	text string // a JSON object
+	row  warehouse.Row
+}
+
+func copyOrigin(to, from *warehouse.Row) {
+	to.Source, to.SourceID, to.Environment, to.ExternalURL = from.Source, from.SourceID, from.Environment, from.ExternalURL
+	to.LicenseID, to.LicenseStatus, to.LicenseFingerprint = from.LicenseID, from.LicenseStatus, from.LicenseFingerprint
+	to.LicenseTags = from.LicenseTags
 }
 
 func (r *reader) metadata(row *warehouse.Row) {
@@ -184,7 +209,7 @@ func (r *reader) event(row *warehouse.Row) {
 				for name := range r.entries {
 					flags = append(flags, warehouse.Flag{Name: name, Value: r.string()})
 				}
-				row.FeatureFlags = slices.Clone(flags)
+				row.FeatureFlags = append([]warehouse.Flag(nil), flags...) // as nil as an empty map is
 			}
 		case "marketingTracking":
 			r.marketing(row)
@@ -230,7 +255,7 @@ func (r *reader) parameters(row *warehouse.Row) {
 			for key := range r.entries {
 				metadata = append(metadata, warehouse.Metadatum{Key: key, Value: r.number()})
 			}
-			row.Metadata = slices.Clone(metadata)
+			row.Metadata = append([]warehouse.Metadatum(nil), metadata...)
 		case "privateMetadata":
 			start := r.at
 			r.object(1)

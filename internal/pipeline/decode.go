@@ -28,15 +28,21 @@ import (
 // through payload.Decode, which is twenty times slower and decides what is a
 // payload and what is not; both ways make the same row.
 func Decode(m *topic.Message, row *warehouse.Row) *limits.Violation {
-	if v := decodePayload(m.Data, row); v != nil {
+	return decode(m, row, new(origin))
+}
+
+// decode is Decode of one of several messages. It keeps in last what the others
+// may have as well.
+func decode(m *topic.Message, row *warehouse.Row, last *origin) *limits.Violation {
+	if v := decodePayload(m.Data, row, last); v != nil {
 		return v
 	}
 	return identify(m.Key, row)
 }
 
-// decodePayload is Decode without the key.
-func decodePayload(data []byte, row *warehouse.Row) *limits.Violation {
-	if !decodeCanonical(data, row) {
+// decodePayload is decode without the key.
+func decodePayload(data []byte, row *warehouse.Row, last *origin) *limits.Violation {
+	if !decodeCanonical(data, row, last) {
 		if v := decodeAny(data, row); v != nil {
 			return v
 		}

@@ -39,11 +39,12 @@ func diffRows(want, got *warehouse.Row) string {
 func TestCanonical(t *testing.T) {
 	e := licensedEncoder(t, payload.KeyFull)
 	r := random{rand.New(rand.NewPCG(1, 2))}
+	var last origin
 	for range 2000 {
 		event := r.event()
 		m := encode(t, e, event)
 		var got, want warehouse.Row
-		if !decodeCanonical(m.Data, &got) {
+		if !decodeCanonical(m.Data, &got, &last) {
 			t.Fatalf("not read in one pass: %s", m.Data)
 		}
 		if v := decodeAny(m.Data, &want); v != nil {
@@ -54,6 +55,23 @@ func TestCanonical(t *testing.T) {
 		}
 		if v := Decode(&m, &got); v != nil || got.EventID != event.GetId() || got.Identity != "license/L-7f3a/site-1" {
 			t.Fatalf("%v: key %q, identity %q, ID %q of %q", v, m.Key, got.Identity, got.EventID, event.GetId())
+		}
+	}
+}
+
+// TestOrigin decodes messages of several senders after one another: what is kept
+// of one never shows in another's row.
+func TestOrigin(t *testing.T) {
+	var last origin
+	for _, m := range published(t) {
+		for range 2 { // the second time it is the last one's sender
+			var got, want warehouse.Row
+			if v, why := decode(&m, &got, &last), Decode(&m, &want); !cmp.Equal(v, why) {
+				t.Fatalf("%v, want %v: %s", v, why, m.Data)
+			}
+			if diff := diffRows(&want, &got); diff != "" {
+				t.Fatalf("%s\n(-alone +after others):\n%s", m.Data, diff)
+			}
 		}
 	}
 }
@@ -288,7 +306,11 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, key string, data []byte) {
 		original := bytes.Clone(data)
 		var canonical, other, row warehouse.Row
-		fast := decodeCanonical(data, &canonical)
+		var last origin
+		fast := decodeCanonical(data, &canonical, &last)
+		if again := decodeCanonical(data, &canonical, &last); again != fast {
+			t.Fatalf("read in one pass: %t, and then %t", fast, again)
+		}
 		v := decodeAny(data, &other)
 		if fast && v != nil {
 			t.Fatalf("read in one pass, but %v", v)

@@ -152,7 +152,7 @@ func (s *sqliteSubscription) read(b *batch) error {
 			break
 		}
 		m.Key = string(key)
-		if m.Attributes, err = parseAttributes(attributes); err != nil {
+		if m.Attributes, err = b.keepAttributes(attributes); err != nil {
 			return hint(s.path, fmt.Errorf("message %d: %w", m.Sequence, err))
 		}
 		m.Data = b.keep(data)

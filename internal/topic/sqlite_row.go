@@ -35,8 +35,8 @@ func appendAttributes(dst []byte, as []Attribute) []byte {
 
 var errDamaged = errors.New("the file is damaged: attributes cannot be read")
 
-// parseAttributes is the inverse of appendAttributes.
-func parseAttributes(b []byte) ([]Attribute, error) {
+// parseAttributes appends to dst what appendAttributes has written.
+func parseAttributes(dst []Attribute, b []byte) ([]Attribute, error) {
 	// One copy holds all the strings.
 	s, at := string(b), 0
 	next := func() (string, bool) {
@@ -48,14 +48,13 @@ func parseAttributes(b []byte) ([]Attribute, error) {
 		at = start + int(n)
 		return s[start:at], true
 	}
-	var as []Attribute
 	for at < len(b) {
 		key, ok := next()
 		value, ok2 := next()
 		if !ok || !ok2 {
-			return nil, errDamaged
+			return dst, errDamaged
 		}
-		as = append(as, Attribute{key, value})
+		dst = append(dst, Attribute{key, value})
 	}
-	return as, nil
+	return dst, nil
 }

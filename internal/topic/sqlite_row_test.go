@@ -18,14 +18,14 @@ func FuzzParseAttributes(f *testing.F) {
 	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01a"))
 	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		as, err := parseAttributes(b)
+		as, err := parseAttributes(nil, b)
 		if err != nil {
 			if !errors.Is(err, errDamaged) {
 				t.Errorf("parseAttributes = %v, want errDamaged", err)
 			}
 			return
 		}
-		again, err := parseAttributes(appendAttributes(nil, as))
+		again, err := parseAttributes(nil, appendAttributes(nil, as))
 		if err != nil || !slices.Equal(as, again) {
 			t.Errorf("%q comes back as %q (%v)", as, again, err)
 		}

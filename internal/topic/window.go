@@ -19,11 +19,13 @@ type window struct {
 // batch is what one call to f gets.
 type batch struct {
 	messages []Message
-	chunks   [][]byte // what the data of the messages points into, if it is ours
-	used     int      // chunks that are not empty
-	last     int64    // position of the last message
-	done     chan struct{}
-	err      error // of f, once done is closed
+	// attributes is what those of the messages point into, if it is ours.
+	attributes []Attribute
+	chunks     [][]byte // what the data of the messages points into, if it is ours
+	used       int      // chunks that are not empty
+	last       int64    // position of the last message
+	done       chan struct{}
+	err        error // of f, once done is closed
 }
 
 func (w *window) empty() bool { return len(w.out) == 0 }
@@ -70,12 +72,16 @@ func (w *window) leave() (last int64, err error) {
 // reuse keeps the memory of a batch, save what an unusually large message needed.
 func (w *window) reuse(b *batch) {
 	clear(b.messages)
-	b.messages, b.used = b.messages[:0], 0
+	clear(b.attributes)
+	b.messages, b.attributes, b.used = b.messages[:0], b.attributes[:0], 0
 	for i := range b.chunks {
 		b.chunks[i] = b.chunks[i][:0]
 	}
 	if b.memory() > 2*w.size.Bytes {
 		b.chunks = nil
+	}
+	if cap(b.attributes) > 16*cap(b.messages) {
+		b.attributes = nil
 	}
 	w.spare = append(w.spare, b)
 }
@@ -98,6 +104,15 @@ func (b *batch) keep(data []byte) []byte {
 	start := len(*chunk)
 	*chunk = append(*chunk, data...)
 	return (*chunk)[start:len(*chunk):len(*chunk)]
+}
+
+// keepAttributes parses attributes into memory of b.
+func (b *batch) keepAttributes(data []byte) (as []Attribute, err error) {
+	start := len(b.attributes)
+	if b.attributes, err = parseAttributes(b.attributes, data); err != nil || len(b.attributes) == start {
+		return nil, err
+	}
+	return b.attributes[start:len(b.attributes):len(b.attributes)], nil
 }
 
 // memory is how many bytes b has for the data of messages.

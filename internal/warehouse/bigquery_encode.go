@@ -47,7 +47,7 @@ func (w *bigQuery) newStream(table string, columns []column) *bigQueryStream {
 
 // eventForms returns the forms of an event: all of it, or what is required.
 func (s *bigQueryStream) eventForms(r *Row) []func([]byte) []byte {
-	value := func(c *column) any { return c.value(r) }
+	value := func(c *column) any { return c.value(c.field(r)) }
 	return []func([]byte) []byte{
 		func(dst []byte) []byte { return s.appendRow(dst, value) },
 		func(dst []byte) []byte {
@@ -59,12 +59,13 @@ func (s *bigQueryStream) eventForms(r *Row) []func([]byte) []byte {
 // rejectedForms returns the forms of a rejected event: all of it; with its bytes
 // alone; and that there was one.
 func (s *bigQueryStream) rejectedForms(r *Rejected) []func([]byte) []byte {
-	value := func(c *column) any { return valid(c.of(r)) }
+	r = r.sound()
+	value := func(c *column) any { return c.value(c.of(r)) }
 	return []func([]byte) []byte{
 		func(dst []byte) []byte { return s.appendRow(dst, value) },
 		func(dst []byte) []byte {
 			return s.appendSlim(dst, func(c *column) bool {
-				return c.value == nil || slices.Contains([]string{"identity", "event_id", "source", "feature", "action", "recorded_at", "received_at", "landed_at"}, c.name)
+				return c.field == nil || slices.Contains([]string{"identity", "event_id", "source", "feature", "action", "recorded_at", "received_at", "landed_at"}, c.name)
 			}, value)
 		},
 		func(dst []byte) []byte {

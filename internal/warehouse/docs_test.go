@@ -132,7 +132,7 @@ func TestEveryFieldHasAColumn(t *testing.T) {
 func values(r *Rejected) map[string]any {
 	all := map[string]any{}
 	for _, c := range tables()[1].columns {
-		all[c.name] = c.of(r)
+		all[c.name] = c.value(c.of(r))
 	}
 	return all
 }

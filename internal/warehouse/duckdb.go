@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// duckDBBatchBytes is some three thousand bytes for each row of a full row
+	// duckDBBatchBytes is some six thousand bytes for each row of a full row
 	// group, which is more than events have.
 	duckDBBatchBytes = 48 << 20
 
@@ -24,7 +24,10 @@ const (
 	logBytes = 8 << 20
 
 	defaultMemoryLimit = "128MB"
-	defaultThreads     = 2
+	// Beside a second thread, the one that inserts would not sleep while it has
+	// nothing to do.
+	writerThreads = 1
+	readerThreads = 2
 
 	// mostMemory is what DuckDB may take in the end where its limit is too low:
 	// it holds 2,048 values of a column in memory at once, however large.
@@ -35,7 +38,7 @@ const (
 type duckDBConfig struct {
 	path    string
 	memory  int64 // bytes
-	threads int
+	threads int   // 0 means the default
 }
 
 var memoryLimit = regexp.MustCompile(`^([1-9][0-9]{0,8})(KB|MB|GB|KiB|MiB|GiB)$`)
@@ -71,7 +74,7 @@ func parseDuckDB(rawURL string) (c duckDBConfig, err error) {
 	if err != nil {
 		return c, err
 	}
-	c.memory, c.threads = parseMemory(defaultMemoryLimit), defaultThreads
+	c.memory = parseMemory(defaultMemoryLimit)
 	if s := q.Get("memory_limit"); q.Has("memory_limit") {
 		if c.memory = parseMemory(s); c.memory == 0 {
 			return c, fmt.Errorf("memory_limit=%s: want a size such as 128MB or 1GB", s)
@@ -93,7 +96,7 @@ type duckDB struct {
 	o        Options
 	readOnly bool
 
-	inserting sync.Mutex // held by Insert
+	inserting sync.RWMutex // held by Insert, and by Close for good
 
 	mu      sync.Mutex // guards what follows
 	file    *duckDBFile
@@ -113,6 +116,12 @@ func newDuckDB(ctx context.Context, rawURL string, o Options, readOnly bool) (*d
 	c, err := parseDuckDB(rawURL)
 	if err != nil {
 		return nil, err
+	}
+	if c.threads == 0 {
+		c.threads = writerThreads
+		if readOnly {
+			c.threads = readerThreads
+		}
 	}
 	w := &duckDB{c: c, o: o, readOnly: readOnly}
 	if _, err := w.open(ctx); err != nil {
@@ -143,6 +152,7 @@ func (w *duckDB) open(ctx context.Context) (*duckDBFile, error) {
 		w.failed(err)
 		return nil, err
 	}
+	file.fillFilter()
 	w.file = file
 	return file, nil
 }
@@ -150,8 +160,8 @@ func (w *duckDB) open(ctx context.Context) (*duckDBFile, error) {
 // Insert is all or nothing, save for a batch that takes too much memory, and so
 // lands in parts.
 func (w *duckDB) Insert(ctx context.Context, b *Batch) (Result, error) {
-	w.inserting.Lock()
-	defer w.inserting.Unlock()
+	w.inserting.RLock()
+	defer w.inserting.RUnlock()
 	return w.insert(ctx, b)
 }
 
@@ -187,13 +197,19 @@ func (w *duckDB) insertOnce(ctx context.Context, b *Batch) (Result, error) {
 	result, err := file.insert(ctx, b, w.o.Same)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err != nil {
+	switch current := w.file == file; {
+	case err != nil && current:
 		w.file = nil
 		w.failed(err)
 		file.close()
+	case err != nil && w.failure != nil:
+		err = w.failure // why the file was closed meanwhile
+	case current:
+		w.failure = nil
+	}
+	if err != nil {
 		return Result{}, fmt.Errorf("insert %d events and %d rejected: %w", len(b.Events), len(b.Rejected), err)
 	}
-	w.failure = nil
 	return result, nil
 }
 

@@ -75,7 +75,7 @@ func (r *duckDBRows) export(dir string) error {
 		return err
 	}
 	for _, t := range exported {
-		if err := r.exec(fmt.Sprintf("COPY (SELECT *, CAST(received_at AS DATE) AS received_on FROM telemetry.main.%s) TO %s (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 8192, PARTITION_BY (received_on))",
+		if err := r.exec(fmt.Sprintf("COPY (SELECT *, CAST(received_at AS DATE) AS received_on FROM telemetry.main.%s) TO %s (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 2048, PARTITION_BY (received_on))",
 			t, quote(filepath.Join(dir, t)))); err != nil {
 			return err
 		}

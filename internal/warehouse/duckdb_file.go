@@ -22,7 +22,7 @@ const (
 	// new rows goes into the file at once, compressed, and never through the
 	// log; with DuckDB's own default it would be written twice, and rewritten as
 	// its group grows.
-	rowGroup = 16384
+	rowGroup = 8192
 
 	// queriesAtOnce is how many queries run at the same time.
 	queriesAtOnce = 2
@@ -35,16 +35,24 @@ type duckDBFile struct {
 	readOnly bool
 	info     os.FileInfo
 	db       *sql.DB
-	writer   *sql.Conn
+	conn     *sql.Conn      // for everything but inserting and queries
 	readers  chan *sql.Conn // those that no query uses
 	all      []*sql.Conn
 	release  func() // gives the file free for others in this process
 
+	writers    [2]*writer
+	inserting  sync.Mutex // held while rows are inserted, until their commit begins
+	filter     *keyFilter // of events; nil if they are too many
+	turn       int        // number of the writer that inserted last; guarded by inserting
+	committing sync.Mutex // held during a commit; whoever holds both locked inserting first
+	broken     error      // why nothing more may be committed; guarded by committing
+
 	// ending ends when the file is closed.
-	ending context.Context
-	end    context.CancelCauseFunc
-	mu     sync.Mutex
-	open   map[*duckDBRows]struct{}
+	ending     context.Context
+	end        context.CancelCauseFunc
+	background sync.WaitGroup // of what ends with it
+	mu         sync.Mutex
+	open       map[*duckDBRows]struct{}
 }
 
 // openDuckDBFile opens a file, which is made if it is to be written to and there
@@ -84,7 +92,7 @@ func openDuckDBFile(ctx context.Context, c duckDBConfig, readOnly bool) (_ *duck
 	if f.db, err = startDuckDB(c); err != nil {
 		return nil, err
 	}
-	if f.writer, err = f.connect(ctx); err != nil {
+	if f.conn, err = f.connect(ctx); err != nil {
 		return nil, err
 	}
 	if readOnly {
@@ -144,16 +152,14 @@ func startDuckDB(c duckDBConfig) (*sql.DB, error) {
 		"SET max_temp_directory_size = '8GB'", // so that no query fills the disk
 		"SET allowed_directories = [" + quote(scratch(c.path)) + "]",
 		// Rows that an export holds in memory for each thread, before it writes them.
-		"SET partitioned_write_flush_threshold = 8192",
+		"SET partitioned_write_flush_threshold = 2048",
 		"SET autoinstall_known_extensions = false",
 		"SET autoload_known_extensions = false",
 		"SET allow_community_extensions = false",
 		"SET allow_unredacted_secrets = false",
 		"SET GLOBAL TimeZone = 'UTC'",
-		// What its allocator keeps for later counts for no limit.
-		"SET allocator_background_threads = true",
-		"SET allocator_flush_threshold = '16MB'",
-		"SET allocator_bulk_deallocation_flush_threshold = '16MB'",
+		// See fullLog.
+		"SET wal_autocheckpoint = '1TB'",
 		// After an error nothing more is to be written. Close does it otherwise.
 		"PRAGMA disable_checkpoint_on_shutdown",
 	} {
@@ -169,6 +175,17 @@ func startDuckDB(c duckDBConfig) (*sql.DB, error) {
 // which a connection that is opened later could not be told which database it
 // is for.
 func (f *duckDBFile) prepare(ctx context.Context) error {
+	if !f.readOnly {
+		for i := range f.writers {
+			conn, err := f.connect(ctx)
+			if err != nil {
+				return err
+			}
+			if f.writers[i], err = newWriter(f.ending, i, conn); err != nil {
+				return err
+			}
+		}
+	}
 	f.readers = make(chan *sql.Conn, queriesAtOnce)
 	for range queriesAtOnce {
 		conn, err := f.connect(ctx)
@@ -182,11 +199,25 @@ func (f *duckDBFile) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	if !f.readOnly {
+		var events int64
+		if err := f.conn.QueryRowContext(ctx, "SELECT count(*) FROM telemetry.main.events").Scan(&events); err != nil {
+			return err
+		}
+		f.filter = newKeyFilter(events)
+	}
 	return f.exec(ctx,
-		"CREATE TEMP TABLE staged_keys (i INTEGER, key UUID)",
 		"SET enable_external_access = false",
 		"SET lock_configuration = true",
 	)
+}
+
+// fillFilter begins to fill the filter. Until that is done, and if it fails, keys
+// are looked for in the file.
+func (f *duckDBFile) fillFilter() {
+	if f.filter != nil {
+		f.background.Go(func() { _ = f.filter.read(f.ending, f.conn) })
+	}
 }
 
 func (f *duckDBFile) connect(ctx context.Context) (*sql.Conn, error) {
@@ -199,7 +230,7 @@ func (f *duckDBFile) connect(ctx context.Context) (*sql.Conn, error) {
 
 func (f *duckDBFile) exec(ctx context.Context, statements ...string) error {
 	for _, s := range statements {
-		if _, err := f.writer.ExecContext(ctx, s); err != nil {
+		if _, err := f.conn.ExecContext(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -257,6 +288,7 @@ func (f *duckDBFile) endQueries(cause error) {
 	for rows := range open {
 		rows.stop(cause)
 	}
+	f.background.Wait()
 }
 
 // scratch is where DuckDB puts what does not fit into memory.

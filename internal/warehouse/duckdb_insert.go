@@ -5,12 +5,12 @@ package warehouse
 
 import (
 	"context"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/duckdb/duckdb-go/v2"
@@ -19,6 +19,7 @@ import (
 // An insertion is one attempt to land a batch, in one transaction.
 type insertion struct {
 	f     *duckDBFile
+	w     *writer // while the transaction is open
 	ctx   context.Context
 	batch *Batch
 	same  func(stored, incoming []byte) bool
@@ -31,7 +32,7 @@ type insertion struct {
 func (f *duckDBFile) insert(ctx context.Context, b *Batch, same func(stored, incoming []byte) bool) (Result, error) {
 	t := &insertion{f: f, ctx: ctx, batch: b, same: same, refused: map[int]string{}}
 	err := t.try()
-	if errors.Is(err, errAppend) && !isOutOfMemory(err) && ctx.Err() == nil {
+	if isVerdict(err) && ctx.Err() == nil {
 		// Rows that DuckDB never takes hardly exist, so they are looked for only
 		// when something is wrong.
 		if findErr := t.refusals(0, len(b.Events)); findErr != nil {
@@ -74,8 +75,6 @@ func (t *insertion) try() error {
 // steps are what an attempt does between the beginning of its transaction and
 // the end.
 func (t *insertion) steps() []func() error {
-	all := tables()
-	row := func(i int, c *column) any { return c.value(&t.batch.Events[i]) }
 	var fresh, again, rejected []int
 	return []func() error{
 		func() (err error) {
@@ -88,44 +87,109 @@ func (t *insertion) steps() []func() error {
 			t.result.Rejected = len(rejected)
 			return err
 		},
-		func() error { return t.append(all[0], fresh, row) },
-		func() error { return t.append(all[2], again, row) },
-		func() error {
-			return t.append(all[1], rejected, func(i int, c *column) any { return valid(c.of(&t.batch.Rejected[i])) })
-		},
+		func() error { return t.put(t.w.events, fresh) },
+		func() error { return t.put(t.w.duplicates, again) },
+		func() error { return t.putRejected(rejected) },
 	}
 }
 
-// transaction runs f in a transaction and ends it, after an error of f without
-// a trace.
+// put inserts events, given by their indexes.
+func (t *insertion) put(to *staging, indexes []int) error {
+	if len(indexes) == 0 {
+		return nil
+	}
+	return to.run(t.ctx, t.w, len(indexes), func(row int, c *column) any { return c.field(&t.batch.Events[indexes[row]]) })
+}
+
+// putRejected inserts rejected events, given by their indexes.
+func (t *insertion) putRejected(indexes []int) error {
+	if len(indexes) == 0 {
+		return nil
+	}
+	sound := make([]*Rejected, len(indexes))
+	for row, i := range indexes {
+		sound[row] = t.batch.Rejected[i].sound()
+	}
+	return t.w.rejected.run(t.ctx, t.w, len(sound), func(row int, c *column) any { return c.of(sound[row]) })
+}
+
+// transaction runs f in a transaction and ends it, after an error of f without a
+// trace. While it ends, another may run its f, which would not see what is being
+// committed, and so waits if it has one of its keys.
 func (t *insertion) transaction(f func() error, end string) error {
-	if err := t.f.exec(t.ctx, "BEGIN TRANSACTION"); err != nil {
+	t.f.inserting.Lock()
+	unlock := sync.OnceFunc(t.f.inserting.Unlock)
+	defer unlock()
+	t.w = t.f.nextWriter()
+	full := t.f.logIsFull()
+	if full || t.meets(t.f.other(t.w)) {
+		t.f.awaitCommit()
+	}
+	return t.w.do(t.f.ending, func() error {
+		if full {
+			if err := t.w.checkpoint(t.ctx); err != nil {
+				return err
+			}
+		}
+		return t.inThread(f, end, unlock)
+	})
+}
+
+// inThread is transaction once it is the batch's turn. It calls ending when
+// nothing is left to do but to end the transaction.
+func (t *insertion) inThread(f func() error, end string, ending func()) error {
+	if err := t.w.exec(t.ctx, "BEGIN TRANSACTION"); err != nil {
 		return err
 	}
 	if err := f(); err != nil {
 		// If this fails too, closing the file does the same.
-		_ = t.f.exec(context.WithoutCancel(t.ctx), "ROLLBACK")
+		_ = t.w.exec(context.WithoutCancel(t.ctx), "ROLLBACK")
 		return err
 	}
-	if err := t.f.exec(t.ctx, end); err != nil {
-		_ = t.f.exec(context.WithoutCancel(t.ctx), "ROLLBACK")
+	t.f.committing.Lock()
+	defer t.f.committing.Unlock()
+	if t.f.broken != nil {
+		_ = t.w.exec(context.WithoutCancel(t.ctx), "ROLLBACK")
+		return t.f.broken
+	}
+	ending()
+	if err := t.w.exec(t.ctx, end); err != nil {
+		_ = t.w.exec(context.WithoutCancel(t.ctx), "ROLLBACK")
+		t.f.broken = err
 		return err
 	}
 	return t.f.gone()
+}
+
+// meets says whether what w has committed last, or is committing, has one of the
+// batch's keys.
+func (t *insertion) meets(w *writer) bool {
+	for i := range t.batch.Events {
+		if _, ok := w.first[t.batch.Events[i].KeyHash]; ok {
+			return true
+		}
+	}
+	for i := range t.batch.Rejected {
+		if _, ok := w.firstRejected[t.batch.Rejected[i].RejectedID]; ok {
+			return true
+		}
+	}
+	return false
 }
 
 // stored is what decides what an event of the same key is.
 type stored struct {
 	content  int64
 	received time.Time
-	payload  []byte // only of events of the batch, and where content differs
+	payload  []byte // of what has landed before, only where content differs
 }
 
 // events says which events are new and which are to be noted as received again,
 // by their indexes, and counts the others.
 func (t *insertion) events() (fresh, again []int, err error) {
 	events := t.batch.Events
-	first := make(map[[16]byte]int, len(events)) // index of each key's first event
+	first := t.w.first // index of each key's first event
+	clear(first)
 	unique := make([]int, 0, len(events))
 	for i := range events {
 		if _, out := t.refused[i]; out {
@@ -136,7 +200,7 @@ func (t *insertion) events() (fresh, again []int, err error) {
 			unique = append(unique, i)
 		}
 	}
-	known, err := t.known(unique)
+	known, err := t.known(t.f.filter.learn(unique, func(i int) [16]byte { return events[i].KeyHash }))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -154,10 +218,13 @@ func (t *insertion) events() (fresh, again []int, err error) {
 			continue
 		}
 		received := e.ReceivedAt.Truncate(time.Microsecond)
-		s, ok := known[first[e.KeyHash]]
+		k := first[e.KeyHash]
+		s, landed := known[k]
+		if !landed {
+			s = stored{events[k].ContentHash, events[k].ReceivedAt.Truncate(time.Microsecond), events[k].Payload}
+		}
 		switch {
-		case !ok:
-			known[i] = stored{e.ContentHash, received, e.Payload}
+		case !landed && i == k:
 			fresh = append(fresh, i)
 		case s.content != e.ContentHash && !t.same(s.payload, e.Payload):
 			t.result.Conflicts = append(t.result.Conflicts, i)
@@ -181,7 +248,7 @@ func (t *insertion) events() (fresh, again []int, err error) {
 func (t *insertion) known(indexes []int) (map[int]stored, error) {
 	found := map[int]stored{}
 	err := t.join(indexes, func(i int) [16]byte { return t.batch.Events[i].KeyHash },
-		"SELECT s.i, e.content_hash, e.received_at FROM events e JOIN staged_keys s ON e.key_hash = s.key",
+		"SELECT s.i, e.content_hash, e.received_at FROM events e JOIN %s s ON e.key_hash = s.key",
 		func(scan func(...any) error) error {
 			var i int
 			var s stored
@@ -212,7 +279,7 @@ func (t *insertion) payloads(known map[int]stored, first map[[16]byte]int) error
 	slices.Sort(differ)
 	for some := range slices.Chunk(slices.Compact(differ), payloadsAtOnce) {
 		err := t.join(some, func(i int) [16]byte { return t.batch.Events[i].KeyHash },
-			"SELECT s.i, CAST(e.payload AS VARCHAR) FROM events e JOIN staged_keys s ON e.key_hash = s.key",
+			"SELECT s.i, CAST(e.payload AS VARCHAR) FROM events e JOIN %s s ON e.key_hash = s.key",
 			func(scan func(...any) error) error {
 				var i int
 				var payload []byte
@@ -235,7 +302,7 @@ func (t *insertion) payloads(known map[int]stored, first map[[16]byte]int) error
 func (t *insertion) noted(indexes []int) (map[int]bool, error) {
 	found := map[int]bool{}
 	err := t.join(indexes, func(i int) [16]byte { return t.batch.Events[i].KeyHash },
-		"SELECT s.i, d.received_at FROM events_duplicates d JOIN staged_keys s ON d.key_hash = s.key",
+		"SELECT s.i, d.received_at FROM events_duplicates d JOIN %s s ON d.key_hash = s.key",
 		func(scan func(...any) error) error {
 			var i int
 			var received time.Time
@@ -252,17 +319,19 @@ func (t *insertion) noted(indexes []int) (map[int]bool, error) {
 
 // rejected returns the indexes of rejected events that are new.
 func (t *insertion) rejected() ([]int, error) {
-	first := map[[16]byte]bool{}
+	first := t.w.firstRejected
+	clear(first)
 	var unique []int
 	for i := range t.batch.Rejected {
-		if id := t.batch.Rejected[i].RejectedID; !first[id] {
-			first[id] = true
+		id := t.batch.Rejected[i].RejectedID
+		if _, ok := first[id]; !ok {
+			first[id] = i
 			unique = append(unique, i)
 		}
 	}
 	known := map[int]bool{}
 	err := t.join(unique, func(i int) [16]byte { return t.batch.Rejected[i].RejectedID },
-		"SELECT s.i FROM events_rejected r JOIN staged_keys s ON r.rejected_id = s.key",
+		"SELECT s.i FROM events_rejected r JOIN %s s ON r.rejected_id = s.key",
 		func(scan func(...any) error) error {
 			var i int
 			if err := scan(&i); err != nil {
@@ -274,28 +343,25 @@ func (t *insertion) rejected() ([]int, error) {
 	return slices.DeleteFunc(unique, func(i int) bool { return known[i] }), err
 }
 
-// join runs a query over the keys that indexes have. The query finds them in
-// staged_keys.
+// join runs a query over the keys that indexes have. In the query, a verb stands
+// for the relation that has them.
 func (t *insertion) join(indexes []int, key func(i int) [16]byte, query string, row func(scan func(...any) error) error) error {
 	if len(indexes) == 0 {
 		return nil
 	}
-	err := t.f.writer.Raw(func(conn any) error {
-		a, err := duckdb.NewAppender(conn.(driver.Conn), "temp", "main", "staged_keys")
-		if err != nil {
-			return err
-		}
-		for _, i := range indexes {
-			if err := a.AppendRow(int32(i), duckdb.UUID(key(i))); err != nil {
-				return errors.Join(err, a.Close())
+	keys := &t.w.keys
+	keys.rows = len(indexes)
+	keys.fill = func(chunk duckdb.DataChunk, from, n int) error {
+		for at, i := range indexes[from : from+n] {
+			k := duckdb.UUID(key(i))
+			if err := errors.Join(duckdb.SetChunkValue(chunk, 0, at, int32(i)), duckdb.SetChunkValue(chunk, 1, at, &k)); err != nil {
+				return err
 			}
 		}
-		return a.CloseWithCancel(t.ctx)
-	})
-	if err != nil {
-		return fmt.Errorf("stage keys: %w", err)
+		return nil
 	}
-	rows, err := t.f.writer.QueryContext(t.ctx, query)
+	defer func() { keys.rows, keys.fill = 0, nil }()
+	rows, err := t.w.conn.QueryContext(t.ctx, fmt.Sprintf(query, t.w.keysCall))
 	if err != nil {
 		return err
 	}
@@ -308,10 +374,7 @@ func (t *insertion) join(indexes []int, key func(i int) [16]byte, query string, 
 	if err := rows.Err(); err != nil {
 		return err
 	}
-	if err := rows.Close(); err != nil {
-		return err
-	}
-	return t.f.exec(t.ctx, "TRUNCATE temp.main.staged_keys")
+	return rows.Close()
 }
 
 // throughLog returns about how many bytes of a batch go through the log, as events
@@ -349,4 +412,44 @@ func (r *Result) add(more Result, after int) {
 	for _, refusal := range more.Refused {
 		r.Refused = append(r.Refused, Refusal{after + refusal.Index, refusal.Message})
 	}
+}
+
+// isVerdict says whether err is about a row that DuckDB never takes.
+func isVerdict(err error) bool {
+	var e *duckdb.Error
+	if errors.As(err, &e) {
+		switch e.Type {
+		case duckdb.ErrorTypeConversion, duckdb.ErrorTypeConstraint, duckdb.ErrorTypeInvalidInput,
+			duckdb.ErrorTypeInvalidType, duckdb.ErrorTypeMismatchType, duckdb.ErrorTypeObjectSize, duckdb.ErrorTypeOutOfRange:
+			return true
+		}
+	}
+	return errors.Is(err, errNotText)
+}
+
+// refusals adds to refused the events, among those from one index to before
+// another, that DuckDB never takes. It finds them by trying ever smaller parts.
+func (t *insertion) refusals(from, to int) error {
+	var indexes []int
+	for i := from; i < to; i++ {
+		if _, ok := t.refused[i]; !ok {
+			indexes = append(indexes, i)
+		}
+	}
+	if len(indexes) == 0 {
+		return nil
+	}
+	err := t.transaction(func() error { return t.put(t.w.events, indexes) }, "ROLLBACK")
+	switch {
+	case !isVerdict(err):
+		return err
+	case to-from == 1:
+		t.refused[from] = verdict(err)
+		return nil
+	}
+	middle := (from + to) / 2
+	if err := t.refusals(from, middle); err != nil {
+		return err
+	}
+	return t.refusals(middle, to)
 }

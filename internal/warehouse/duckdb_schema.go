@@ -85,7 +85,7 @@ func createView(v view) string {
 func (f *duckDBFile) version(ctx context.Context) (int, error) {
 	notOurs := fmt.Errorf("%s is a DuckDB file that belongs to another application; name another path", f.path)
 	var found int
-	err := f.writer.QueryRowContext(ctx,
+	err := f.conn.QueryRowContext(ctx,
 		"SELECT count(*) FROM duckdb_columns() WHERE database_name = 'telemetry' AND schema_name = 'main' AND table_name = 'warehouse' AND column_name IN ('format', 'version')").Scan(&found)
 	if err != nil {
 		return 0, err
@@ -95,7 +95,7 @@ func (f *duckDBFile) version(ctx context.Context) (int, error) {
 	}
 	var format string
 	var version int
-	if err := f.writer.QueryRowContext(ctx, "SELECT CAST(min(format) AS VARCHAR), CAST(max(version) AS INTEGER) FROM telemetry.main.warehouse HAVING count(*) > 0").Scan(&format, &version); err != nil || format != duckDBFormat {
+	if err := f.conn.QueryRowContext(ctx, "SELECT CAST(min(format) AS VARCHAR), CAST(max(version) AS INTEGER) FROM telemetry.main.warehouse HAVING count(*) > 0").Scan(&format, &version); err != nil || format != duckDBFormat {
 		return 0, notOurs
 	}
 	return version, nil
@@ -131,7 +131,7 @@ func (f *duckDBFile) evolve(ctx context.Context) error {
 }
 
 func (f *duckDBFile) columns(ctx context.Context, table string) (names []string, err error) {
-	rows, err := f.writer.QueryContext(ctx, "SELECT column_name FROM duckdb_columns() WHERE database_name = 'telemetry' AND schema_name = 'main' AND table_name = ?", table)
+	rows, err := f.conn.QueryContext(ctx, "SELECT column_name FROM duckdb_columns() WHERE database_name = 'telemetry' AND schema_name = 'main' AND table_name = ?", table)
 	if err != nil {
 		return nil, err
 	}

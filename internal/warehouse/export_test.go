@@ -13,9 +13,10 @@ import (
 // KillAtStep begins to insert a batch into a DuckDB file as Insert does, and kills
 // the process after so many steps of it. It returns if there are fewer.
 func KillAtStep(ctx context.Context, w Warehouse, b *Batch, step int) error {
-	t := &insertion{f: w.(*duckDB).file, ctx: ctx, batch: b, refused: map[int]string{}}
-	steps := append([]func() error{func() error { return t.f.exec(ctx, "BEGIN TRANSACTION") }}, t.steps()...)
-	for i, do := range append(steps, func() error { return t.f.exec(ctx, "COMMIT") }) {
+	file := w.(*duckDB).file
+	t := &insertion{f: file, w: file.writers[0], ctx: ctx, batch: b, refused: map[int]string{}}
+	steps := append([]func() error{func() error { return t.w.exec(ctx, "BEGIN TRANSACTION") }}, t.steps()...)
+	for i, do := range append(steps, func() error { return t.w.exec(ctx, "COMMIT") }) {
 		if i == step {
 			return kill()
 		}
@@ -27,6 +28,14 @@ func KillAtStep(ctx context.Context, w Warehouse, b *Batch, step int) error {
 		return kill()
 	}
 	return fmt.Errorf("there is no step %d", step)
+}
+
+// FilterFilled waits until a DuckDB warehouse has read the keys that are in its
+// file, and reports whether it has all of them.
+func FilterFilled(w Warehouse) bool {
+	file := w.(*duckDB).file
+	file.background.Wait()
+	return file.filter.complete
 }
 
 // KillWhenGrowing kills the process at the moment when a file has become larger

@@ -128,7 +128,7 @@ type Refusal struct {
 }
 
 // Warehouse takes events. Its methods may be called from several goroutines at
-// once; calls to Insert wait for each other.
+// once; calls to Insert may wait for each other.
 type Warehouse interface {
 	Reader
 

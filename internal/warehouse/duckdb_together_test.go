@@ -1,0 +1,178 @@
+// Copyright 2026 The Telemetry Gateway Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package warehouse_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/telemetrygateway/telemetry/internal/warehouse"
+)
+
+// TestKeysOfBefore opens a file that has events and, once their keys are known,
+// inserts them again, with others between them.
+func TestKeysOfBefore(t *testing.T) {
+	w, path := openFile(t)
+	for n := 0; n < 20_000; n += 5000 {
+		insert(t, w, warehouse.Batch{Events: events(n + 5000)[n:]}, warehouse.Result{Landed: 5000})
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w, err := warehouse.Open(t.Context(), fileURL(path), warehouse.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if !warehouse.FilterFilled(w) {
+		t.Fatal("the keys were not read")
+	}
+	rows := events(20_100)
+	conflict := rows[19_000]
+	conflict.ContentHash++
+	again := rows[7]
+	again.ReceivedAt = again.ReceivedAt.Add(time.Hour)
+	insert(t, w, warehouse.Batch{Events: []warehouse.Row{rows[0], rows[20_000], conflict, again, rows[20_000], rows[12_345]}},
+		warehouse.Result{Landed: 1, Redelivered: 3, Conflicts: []int{2}, Duplicates: 1})
+	works(t, w, rows, 99)
+	works(t, w, rows, 0)
+}
+
+// TestInsertTogether has several goroutines insert batches that overlap, as events
+// and as rejected ones. Each lands once, and the sums add up.
+func TestInsertTogether(t *testing.T) {
+	w, _ := openFile(t)
+	const senders, batches, each, kinds = 4, 12, 400, 6000
+	rows := events(kinds)
+	var mu sync.Mutex
+	var sum warehouse.Result
+	var calls sync.WaitGroup
+	for sender := range senders {
+		calls.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(sender), 7))
+			for range batches {
+				var b warehouse.Batch
+				for range each {
+					i := random.IntN(kinds)
+					b.Events = append(b.Events, rows[i])
+					if i%10 == 0 {
+						b.Rejected = append(b.Rejected, warehouse.Rejected{Row: rows[i], RejectedID: rows[i].KeyHash, Stage: "gateway"})
+					}
+				}
+				result, err := w.Insert(t.Context(), &b)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				sum.Landed += result.Landed
+				sum.Redelivered += result.Redelivered
+				sum.Rejected += result.Rejected
+				mu.Unlock()
+			}
+		})
+	}
+	calls.Wait()
+	if got := sum.Landed + sum.Redelivered; got != senders*batches*each {
+		t.Errorf("%d landed and %d redelivered, of %d", sum.Landed, sum.Redelivered, senders*batches*each)
+	}
+	for query, want := range map[string]int{
+		"SELECT count(*) FROM events":                             sum.Landed,
+		"SELECT count(DISTINCT key_hash) FROM events":             sum.Landed,
+		"SELECT count(*) FROM events_rejected":                    sum.Rejected,
+		"SELECT count(DISTINCT rejected_id) FROM events_rejected": sum.Rejected,
+		"SELECT count(*) FROM events_duplicates":                  0,
+		"SELECT count(*) FROM events WHERE event_id IS DISTINCT FROM json_extract_string(payload, '$.event.id')": 0,
+	} {
+		if n := number(t, w, query); int(n) != want {
+			t.Errorf("%s: %d, want %d", query, n, want)
+		}
+	}
+}
+
+// TestDiskFullTogether fills the disk while several batches are being inserted.
+// Each says so, and once there is room each lands.
+func TestDiskFullTogether(t *testing.T) {
+	d := newDisk(t)
+	if d == nil {
+		return
+	}
+	path := filepath.Join(d.folder, "warehouse.duckdb")
+	w, err := warehouse.Open(t.Context(), fileURL(path), warehouse.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	m := newRowMix()
+	rows := make([]warehouse.Row, 24_000)
+	m.fill(rows)
+	const senders = 4
+	share := len(rows) / senders
+	failed := make(chan struct{}, senders)
+	var room atomic.Bool
+	var calls sync.WaitGroup
+	for sender := range senders {
+		calls.Go(func() {
+			mine, said, failures := rows[sender*share:][:share], false, 0
+			for len(mine) > 0 {
+				n := min(1000, len(mine))
+				result, err := w.Insert(t.Context(), &warehouse.Batch{Events: mine[:n]})
+				if err == nil && result.Landed+result.Redelivered != n {
+					t.Errorf("%+v of %d", result, n)
+				}
+				switch {
+				case err != nil && room.Load():
+					if failures++; failures > senders { // each may have met one batch's
+						t.Errorf("with room on the disk: %v", err)
+						return
+					}
+				case err == nil:
+					mine = mine[n:]
+				case !said:
+					said = true
+					failed <- struct{}{}
+				}
+			}
+			if !said {
+				failed <- struct{}{}
+			}
+		})
+	}
+	// DuckDB must not mind queries either.
+	asking, stop := context.WithCancel(t.Context())
+	var queries sync.WaitGroup
+	queries.Go(func() {
+		for asking.Err() == nil {
+			if rows, err := w.Query(asking, "SELECT a.feature, max(a.payload), count(*) FROM events a JOIN events b USING (feature) WHERE b.action = 'viewed' GROUP BY ALL"); err == nil {
+				rows.Close()
+			}
+		}
+	})
+	defer queries.Wait()
+	defer stop()
+	filler := filepath.Join(d.folder, "filler")
+	if out, err := exec.Command("dd", "if=/dev/zero", "of="+filler, "bs=64k").CombinedOutput(); err == nil {
+		t.Fatalf("the disk is not full: %s", out)
+	}
+	for range senders {
+		<-failed
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	room.Store(true)
+	calls.Wait()
+	works(t, w, rows, 0)
+	if n := number(t, w, "SELECT count(*) FROM events_duplicates"); n != 0 {
+		t.Error(fmt.Sprint(n, " duplicates"))
+	}
+}
