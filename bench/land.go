@@ -22,17 +22,8 @@ import (
 	"github.com/telemetrygateway/telemetry/internal/warehouse"
 )
 
-const (
-	// landObviousShare is the part, as 1/n, of the events that the obvious way
-	// lands.
-	landObviousShare = 50
-	// What telemetry-pipeline has by default, and how it keeps Go's memory low.
-	landBatch     = 16_384
-	landBytes     = 32 << 20
-	landInFlight  = 2
-	landGoBytes   = 96 << 20
-	landGCPercent = 50
-)
+// landObviousShare is the part, as 1/n, of the events that the obvious way lands.
+const landObviousShare = 50
 
 // landing measures how fast the events of a topic land in a warehouse that has
 // rows already, and how much memory the landing process takes.
@@ -215,8 +206,8 @@ func fillWarehouse(path string, n int) error {
 		return errors.Join(err, w.Close())
 	}
 	mix, now := newMix(4), time.Now()
-	for done := 0; done < n && err == nil; done += landBatch {
-		err = fillBatch(ctx, w, e, mix, min(landBatch, n-done), now)
+	for done := 0; done < n && err == nil; done += pipeline.DefaultBatch {
+		err = fillBatch(ctx, w, e, mix, min(pipeline.DefaultBatch, n-done), now)
 	}
 	return errors.Join(err, w.Close())
 }
@@ -254,7 +245,8 @@ func (l landed) Insert(ctx context.Context, b *warehouse.Batch) (warehouse.Resul
 	return result, err
 }
 
-// landRole is the pipeline as telemetry-pipeline run wires it with its defaults.
+// landRole is the pipeline as telemetry-pipeline run wires it with its defaults,
+// without what lands dead letters and answers queries.
 // It ends when so many events have landed.
 func landRole(c childConfig) (int64, error) {
 	ctx, stop := context.WithCancel(context.Background())
@@ -271,9 +263,9 @@ func landRole(c childConfig) (int64, error) {
 func runPipeline(ctx context.Context, c childConfig, tell func([]warehouse.Row, warehouse.Result)) (err error) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	url := "duckdb://" + c.Database
-	batch := topic.BatchOptions{Messages: landBatch, Bytes: landBytes, InFlight: landInFlight}
-	debug.SetMemoryLimit(int64((landInFlight+1)*batch.Bytes + landGoBytes))
-	debug.SetGCPercent(landGCPercent)
+	batch := pipeline.Batches(pipeline.DefaultBatch, url)
+	debug.SetMemoryLimit(pipeline.MemoryLimit(batch))
+	debug.SetGCPercent(pipeline.GCPercent)
 	events, err := topic.Subscribe(ctx, c.Topic+"?subscription=pipeline", batch, log)
 	if err != nil {
 		return err

@@ -28,6 +28,13 @@
 //     the power of topic and warehouse, lock, fill, freeze and protect the file
 //     from writing, and have pipelines take over from each other: an audit finds
 //     each event once, unaltered, as its sender's;
+//   - mend dead letters of the gateway and the pipeline, kill the command in the
+//     middle, and each lands once, marked with what it was;
+//   - export the warehouse under load, and the files hold what its tables had at a
+//     moment; kill the export, or the pipeline that it asks, and no part of a file
+//     is left where files belong;
+//   - put a text of its own into every field of events that land or cannot, and
+//     find none in the pipeline's logs, metrics, health and balance;
 //   - use the page of examples/service in a real browser, with a real OAuth
 //     provider, and leave it in every way: all that was done arrives, as the
 //     service's.

@@ -61,6 +61,7 @@ type hunt struct {
 // commands, in the queue's files and in the topic. Those that are allowed arrive,
 // and those that are not are in the instance's own log alone.
 func TestCanaries(t *testing.T) {
+	t.Parallel()
 	t.Run("SQLite", func(t *testing.T) {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "instance.db")

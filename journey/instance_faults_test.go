@@ -53,6 +53,7 @@ func postgres(t *testing.T) (c *cluster.Cluster, db string) {
 // takes over; then PostgreSQL restarts, in an orderly way and by crashes, while
 // both record.
 func TestInstancesOnPostgres(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	g := openGateway(t, dir)
 	c, db := postgres(t)
@@ -118,6 +119,7 @@ func TestInstanceDiskFull(t *testing.T) {
 // TestInstancePowerCut cuts the power of the disk that the queue is on, while an
 // instance records and exports. What it has said to be recorded arrives.
 func TestInstancePowerCut(t *testing.T) {
+	t.Parallel()
 	d := newDisk(t)
 	if d == nil {
 		return

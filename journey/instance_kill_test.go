@@ -150,6 +150,7 @@ func (c click) record(t testing.TB, client *http.Client, address string) bool {
 // batch before is being marked. Every event that was recorded reaches the
 // gateway's topic, as one event; poison is listed.
 func TestInstanceKilled(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name  string
 		calls []int64 // in which it is killed
@@ -165,6 +166,7 @@ func TestInstanceKilled(t *testing.T) {
 		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			dbURL, driver, dsn := row.db(t, dir)
 			g := startGateway(t, dir, "-unlicensed-rate", "1e6", "-unlicensed-burst", "1000000", "-unlicensed-total-rate", "1e6", "-unlicensed-total-burst", "1000000")

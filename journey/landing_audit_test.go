@@ -131,10 +131,7 @@ func (l *ledger) expectations(licenseID string) (want []expectation) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range l.records {
-		e := expectation{sender: senderName(r.source, r.sender, ""), id: r.id, sent: r.sent, must: r.outcome != 0}
-		if r.source == "licensed_instance" {
-			e.sender = senderName(r.source, r.sender, licenseID)
-		}
+		e := expectation{sender: r.owner(licenseID), id: r.id, sent: r.sent, must: r.outcome != 0}
 		if r.poison {
 			e.poison = string(r.wire)
 		} else {
@@ -143,6 +140,14 @@ func (l *ledger) expectations(licenseID string) (want []expectation) {
 		want = append(want, e)
 	}
 	return want
+}
+
+// owner is the sender's name if the licence, where it has one, is of that ID.
+func (r *record) owner(licenseID string) string {
+	if r.source != "licensed_instance" {
+		licenseID = ""
+	}
+	return senderName(r.source, r.sender, licenseID)
 }
 
 // openWarehouse opens a warehouse's file, which no pipeline may have. DuckDB

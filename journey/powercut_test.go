@@ -19,6 +19,7 @@ const powerCuts = 10
 // under load. Whatever was acknowledged before must be there after ext4 and the
 // gateway have recovered, without a person's help.
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	d := newDisk(t)
 	if d == nil {
 		return

@@ -139,23 +139,40 @@ type canaries struct {
 }
 
 func newCanaries() *canaries {
-	return &canaries{prefix: "canary-" + uuid.NewString()[:8] + "-", where: map[string]string{}}
+	return &canaries{prefix: "canary-" + letters(uuid.NewString()[:8]) + "-", where: map[string]string{}}
+}
+
+// letters writes digits as letters that are no digits of any base, because there
+// are none in the names of features.
+func letters(s string) string {
+	return strings.Map(func(r rune) rune {
+		if '0' <= r && r <= '9' {
+			return r - '0' + 'g'
+		}
+		return r
+	}, s)
 }
 
 // put returns the canary for a place.
 func (c *canaries) put(where string) string {
-	text := fmt.Sprintf("%s%03d", c.prefix, len(c.all))
+	text := c.prefix + letters(fmt.Sprintf("%03d", len(c.all)))
 	c.all = append(c.all, text)
 	c.where[text] = where
 	return text
 }
 
-// find returns the places whose canaries are in a text.
+// find returns the places whose canaries are in a text. In most texts not even
+// their beginning is, which is all that has to be searched for then.
 func (c *canaries) find(text []byte) map[string]bool {
+	var begins [4]bool
+	for i, form := range forms(c.prefix) {
+		begins[i] = bytes.Contains(text, []byte(form))
+	}
 	found := map[string]bool{}
 	for _, canary := range c.all {
-		for _, form := range forms(canary) {
-			if bytes.Contains(text, []byte(form)) {
+		own := !strings.HasPrefix(canary, c.prefix)
+		for i, form := range forms(canary) {
+			if (own || begins[i]) && bytes.Contains(text, []byte(form)) {
 				found[c.where[canary]] = true
 			}
 		}
@@ -164,13 +181,13 @@ func (c *canaries) find(text []byte) map[string]bool {
 }
 
 // forms returns a text as it may stand in another, with what comes before and
-// after it encoded as well.
-func forms(s string) []string {
-	forms := []string{s}
+// after it encoded as well. Those of a text begin with those of its beginning.
+func forms(s string) (forms [4]string) {
+	forms[3] = s
 	for offset := range 3 {
 		encoded := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat("x", offset) + s))
 		first, last := (offset*8+5)/6, (offset+len(s))*8/6
-		forms = append(forms, encoded[first:last])
+		forms[offset] = encoded[first:last]
 	}
 	return forms
 }

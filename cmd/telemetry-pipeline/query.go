@@ -21,7 +21,8 @@ import (
 const queryHelp = `[-warehouse URL] [-format table|json|csv] [flags] SQL
 
 Asks the warehouse one question and prints the answer. SQL is one statement, in
-quotes, or - for what is on standard input. It can read and change nothing.
+quotes, or - for what is on standard input. It may begin with a comment, and can
+read and change nothing.
 
 A DuckDB file that telemetry-pipeline run has open is asked through that process,
 which goes on landing events; otherwise the file is opened. BigQuery runs the

@@ -27,19 +27,6 @@ import (
 	"github.com/telemetrygateway/telemetry/internal/warehouse/door"
 )
 
-const (
-	// inFlight lets one batch be decoded while another is inserted.
-	inFlight = 2
-	// batchBytes is enough for the default batch of events of 1.5 kB, which is
-	// more than usual, and keeps what is in flight well below what DuckDB takes.
-	batchBytes = 24 << 20
-	// goBytes is what Go's memory is kept to beyond that of messages in flight;
-	// DuckDB's has a limit of its own.
-	goBytes = 64 << 20
-	// gcPercent is how much garbage there may be, as a part of what is in use.
-	gcPercent = 50
-)
-
 // runRun wires the pipeline:
 //
 //	topic ─► subscription ─► pipeline ─► warehouse ◄─ door ◄─ telemetry-pipeline query
@@ -79,14 +66,12 @@ func runRun(ctx context.Context, args []string, stdout, stderr io.Writer) (err e
 		defer adminListener.Close()
 	}
 
-	batch := topic.BatchOptions{Messages: c.batch, Bytes: min(batchBytes, warehouse.BatchBytes(c.warehouse)), InFlight: inFlight}
+	batch := pipeline.Batches(c.batch, c.warehouse)
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(int64((inFlight+1)*batch.Bytes + goBytes))
+		debug.SetMemoryLimit(pipeline.MemoryLimit(batch))
 	}
 	if os.Getenv("GOGC") == "" {
-		// Batches in memory hardly have pointers, so to collect garbage twice as
-		// often as usual takes little.
-		debug.SetGCPercent(gcPercent)
+		debug.SetGCPercent(pipeline.GCPercent)
 	}
 	built := command.ReadBuild(version)
 	metrics := observe.NewPipelineMetrics(built.Version, built.Commit)

@@ -8,6 +8,7 @@ import (
 	"regexp"
 
 	"github.com/telemetrygateway/telemetry/internal/command"
+	"github.com/telemetrygateway/telemetry/internal/pipeline"
 	"github.com/telemetrygateway/telemetry/internal/warehouse"
 )
 
@@ -39,7 +40,8 @@ share a subscription. telemetry-pipeline query asks the file through this proces
 while it runs.
 
 A DuckDB URL may say how much memory DuckDB takes for data and how many threads
-work; the defaults are duckdb://PATH?memory_limit=128MB&threads=2.
+work; the defaults are duckdb://PATH?memory_limit=128MB&threads=1. More threads
+make queries faster, and landing slower.
 
 It serves /livez, /readyz, /version, metrics and profiles on the admin address.
 SIGTERM ends it once batches in hand have been committed.
@@ -62,7 +64,7 @@ func parseRun(args []string, stdout, stderr io.Writer) (*runConfig, error) {
 	f.StringVar(&c.deadLetters, "deadletter", defaultDeadLetters, "`URL` of the topic of dead letters: sqlite://PATH or gcppubsub://projects/P/subscriptions/S")
 	f.StringVar(&c.subscription, "subscription", "pipeline", "`NAME` of the subscription in SQLite topics, made if there is none; a new one begins with the oldest message")
 	f.StringVar(&c.warehouse, "warehouse", defaultWarehouse, "`URL` of the warehouse: duckdb://PATH or bigquery://PROJECT/DATASET")
-	f.IntVar(&c.batch, "batch", 16384, "`NUMBER` of events that are inserted together at most")
+	f.IntVar(&c.batch, "batch", pipeline.DefaultBatch, "`NUMBER` of events that are inserted together at most")
 	f.StringVar(&c.admin, "admin", "127.0.0.1:6082", "`ADDRESS` for metrics, profiles and health, or off")
 	f.StringVar(&c.logFormat, "log-format", "text", "`text|json`")
 	f.StringVar(&c.logLevel, "log-level", "info", "`debug|info|warn|error`")

@@ -118,13 +118,28 @@ func (f *Flags) Parse(args []string, stdout, stderr io.Writer) error {
 // Args returns the arguments besides flags, wherever among them they stood.
 func (f *Flags) Args() []string { return f.args }
 
-// parseArgs lets flags follow other arguments, up to "--".
+// sqlComment is how a statement begins that begins with a comment. No flag is
+// written so.
+var sqlComment = regexp.MustCompile(`^--(\s|.*[\r\n])`)
+
+// parseArgs lets flags follow other arguments, up to "--", and takes a statement
+// that begins with a comment for what it is.
 func (f *Flags) parseArgs(args []string) error {
 	for {
-		if err := f.FlagSet.Parse(args); err != nil {
-			return f.explain(err)
-		}
+		err := f.FlagSet.Parse(args)
 		rest := f.FlagSet.Args()
+		if err != nil {
+			malformed := strings.HasPrefix(err.Error(), "bad flag syntax")
+			if malformed {
+				rest = rest[1:] // others it takes away
+			}
+			no := args[len(args)-len(rest)-1]
+			if !sqlComment.MatchString(no) || !malformed && !strings.HasPrefix(err.Error(), notDefined) {
+				return f.explain(err)
+			}
+			f.args, args = append(f.args, no), rest
+			continue
+		}
 		if n := len(args) - len(rest); len(rest) > 0 && !(n > 0 && args[n-1] == "--") {
 			f.args, args = append(f.args, rest[0]), rest[1:]
 			continue
@@ -139,12 +154,15 @@ func (f *Flags) parseArgs(args []string) error {
 	return nil
 }
 
+// notDefined is how the flag package begins to say that there is no such flag.
+const notDefined = "flag provided but not defined: -"
+
 // explain makes the flag package's errors more helpful.
 func (f *Flags) explain(err error) error {
 	if errors.Is(err, flag.ErrHelp) {
 		return err
 	}
-	if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok {
+	if name, ok := strings.CutPrefix(err.Error(), notDefined); ok {
 		var names []string
 		f.VisitAll(func(fl *flag.Flag) { names = append(names, fl.Name) })
 		return fmt.Errorf("unknown flag -%s%s", name, didYouMean(name, names, "-"))

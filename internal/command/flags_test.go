@@ -97,6 +97,10 @@ func TestBadFlagsSayWhereTheyComeFrom(t *testing.T) {
 		{args: []string{"-count", "many"}, want: `invalid value "many" for flag -count`},
 		{args: []string{"-count"}, want: "flag needs an argument: -count"},
 		{args: []string{"-fast=perhaps"}, want: `invalid boolean value "perhaps" for -fast`},
+		{args: []string{"-count", "-- many\n"}, want: `invalid value "-- many\n" for flag -count`},
+		{args: []string{"---zzz x"}, want: "bad flag syntax: ---zzz x"},
+		{args: []string{"--zzz x"}, want: "unknown flag -zzz x; see telemetry help sample"},
+		{args: []string{"-- zzz"}, want: `unexpected argument "-- zzz"`},
 		{args: []string{"extra"}, want: `unexpected argument "extra"`},
 		{args: []string{"-fast", "extra", "-count", "1"}, want: `unexpected argument "extra"`},
 		{env: [2]string{"TELEMETRY_COUNT", "many"}, want: `invalid value "many" in TELEMETRY_COUNT, which sets -count`},
@@ -124,6 +128,11 @@ func TestArgumentsMayStandAnywhere(t *testing.T) {
 		{[]string{"a", "-count=9", "b"}, []string{"a", "b"}},
 		{[]string{"-count", "9", "--", "-a", "-b"}, []string{"-a", "-b"}},
 		{[]string{"-count", "9", "-"}, []string{"-"}},
+		{[]string{"-- why = so\nSELECT 1", "-count", "9"}, []string{"-- why = so\nSELECT 1"}},
+		{[]string{"-count", "9", "--why=so\nSELECT 1"}, []string{"--why=so\nSELECT 1"}},
+		{[]string{"---- why ----\nSELECT 1", "-count", "9"}, []string{"---- why ----\nSELECT 1"}},
+		{[]string{"-count", "9", "--\n--why\nSELECT 1", "a"}, []string{"--\n--why\nSELECT 1", "a"}},
+		{[]string{"-topic", "-- x\n", "-count", "9"}, nil},
 		{[]string{"-count", "9"}, nil},
 	} {
 		s := newSample()

@@ -24,7 +24,7 @@ func PipelineCatalog() []Metric {
 		},
 		{
 			Name: "telemetry_pipeline_rejected_total", Kind: KindCounter, Unit: "events",
-			Help:   "Dead letters that are in the table of rejected events, by reason, those of the gateway included.",
+			Help:   "New rows of the table of rejected events, by reason, those of the gateway's dead letters included. Where a batch has some that were delivered before, the warehouse says how many are new but not which, and the last ones are taken for new. With BigQuery, all that it takes are.",
 			Labels: []Label{{Name: "reason", Values: rejectedReasons()}},
 			Panel:  "Rejected events by reason",
 		},

@@ -66,6 +66,7 @@ func asAttributes(labels []payload.Label) []topic.Attribute {
 func (l *landing) publish(ctx context.Context, letters []topic.Message) error {
 	work, done := l.finishing(ctx)
 	defer done()
+	defer l.burying.try()()
 	var unpublishable []warehouse.Rejected
 	for retry := (backoff{}); len(letters) > 0; {
 		errs := l.o.DeadLetterTopic.Publish(work, letters)
@@ -120,10 +121,13 @@ func (l *landing) landDeadLetters(ctx context.Context, ms []topic.Message) error
 }
 
 func (l *landing) landRejected(ctx context.Context, rejected []warehouse.Rejected) error {
-	if _, err := l.insert(ctx, deadLetters, &warehouse.Batch{Rejected: rejected}); err != nil {
+	result, err := l.insert(ctx, deadLetters, &warehouse.Batch{Rejected: rejected})
+	if err != nil {
 		return err
 	}
-	for i := range rejected {
+	// The warehouse says how many are new. A topic has those after what it
+	// delivers again.
+	for i := len(rejected) - result.Rejected; i < len(rejected); i++ {
 		l.o.Metrics.Rejected.Add(1, rejected[i].Reason)
 	}
 	return nil

@@ -27,11 +27,8 @@ const (
 // committed or among the dead letters; until then it waits, or returns why it
 // does no longer.
 func (l *landing) landEvents(ctx context.Context, ms []topic.Message) error {
-	b := l.batches.Get().(*batch)
-	defer func() {
-		b.reset()
-		l.batches.Put(b)
-	}()
+	b := l.take()
+	defer l.give(b)
 	b.decode(ms)
 	invalid := len(ms) - len(b.rows)
 	// Those that can land do so before anything is done about the others.
@@ -58,6 +55,27 @@ type batch struct {
 	violations []*limits.Violation // for each message, why it cannot land; nil if it can
 }
 
+// take returns an empty batch, with the memory of one that was given back. There
+// are as many as were ever in flight at once: to make them anew takes more memory,
+// for the garbage, and time.
+func (p *Pipeline) take() *batch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.spare) == 0 {
+		return new(batch)
+	}
+	b := p.spare[len(p.spare)-1]
+	p.spare = p.spare[:len(p.spare)-1]
+	return b
+}
+
+func (p *Pipeline) give(b *batch) {
+	b.reset()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.spare = append(p.spare, b)
+}
+
 // decodeRun is how many messages are decoded at a stretch, so that processors
 // share a batch evenly and still hardly meet.
 const decodeRun = 128
@@ -70,10 +88,11 @@ func (b *batch) decode(ms []topic.Message) {
 	var workers sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), (len(ms)+decodeRun-1)/decodeRun) {
 		workers.Go(func() {
+			var last origin
 			for {
 				end := int(next.Add(decodeRun))
 				for i := end - decodeRun; i < min(end, len(ms)); i++ {
-					b.violations[i] = Decode(&ms[i], &b.rows[i])
+					b.violations[i] = decode(&ms[i], &b.rows[i], &last)
 				}
 				if end >= len(ms) {
 					return
@@ -123,8 +142,13 @@ func (l *landing) insert(ctx context.Context, road string, b *warehouse.Batch) (
 	}
 	work, done := l.finishing(ctx)
 	defer done()
+	inserting := &l.landingEvents
+	if road == deadLetters {
+		inserting = &l.landingDeadLetters
+	}
+	defer inserting.try()()
 	for retry := (backoff{}); ; {
-		result, err := l.tryInsert(work, road, b)
+		result, err := l.tryInsert(work, road, inserting, b)
 		if err == nil {
 			return result, nil
 		}
@@ -139,11 +163,7 @@ func (l *landing) insert(ctx context.Context, road string, b *warehouse.Batch) (
 	}
 }
 
-func (l *landing) tryInsert(ctx context.Context, road string, b *warehouse.Batch) (warehouse.Result, error) {
-	inserting := &l.landingEvents
-	if road == deadLetters {
-		inserting = &l.landingDeadLetters
-	}
+func (l *landing) tryInsert(ctx context.Context, road string, inserting *outage, b *warehouse.Batch) (warehouse.Result, error) {
 	began := l.o.Now()
 	landedAt := began.UTC()
 	for i := range b.Events {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// An outage is something that is tried again for ever. It is logged when it
+// An outage is something that is tried again until it works. It is logged when it
 // begins, when its error changes, at most every mostWait, and when it is over.
 type outage struct {
 	what string // that cannot be done
@@ -20,10 +20,27 @@ type outage struct {
 	now  func() time.Time
 
 	mu    sync.Mutex
+	tries int   // how many are trying
 	err   error // nil if there is none
 	since time.Time
 	said  string // the error that was logged last
 	at    time.Time
+}
+
+// try begins attempts, of which the last has been made when the function that it
+// returns is called. Once nobody tries any more there is no outage: what was given
+// up is somebody else's to do now, and nobody here would learn that it works again.
+func (o *outage) try() (end func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.tries++
+	return func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.tries--; o.tries == 0 {
+			o.err = nil
+		}
+	}
 }
 
 // failed says that an attempt ended in err.

@@ -57,10 +57,10 @@ type Pipeline struct {
 	o Options
 	// What may not work at the moment. One road's trouble is not the other's.
 	opening, landingEvents, landingDeadLetters, burying outage
-	batches                                             sync.Pool // of *batch
 
 	mu     sync.Mutex
 	opened warehouse.Warehouse // nil unless it is open
+	spare  []*batch
 }
 
 // New returns a pipeline that uses what is in o. It closes nothing of it.
@@ -79,7 +79,6 @@ func New(o Options) *Pipeline {
 	p.landingEvents = outage{what: "insert events into the warehouse", log: o.Log, now: o.Now}
 	p.landingDeadLetters = outage{what: "insert dead letters into the warehouse", log: o.Log, now: o.Now}
 	p.burying = outage{what: "publish to the topic of dead letters", log: o.Log, now: o.Now}
-	p.batches.New = func() any { return new(batch) }
 	return p
 }
 
@@ -113,10 +112,7 @@ func (p *Pipeline) open(ctx context.Context) (warehouse.Warehouse, error) {
 		w, err := p.o.Open(ctx)
 		switch {
 		case err == nil:
-			// What was wrong with another that was open says nothing of this one.
 			p.opening.over()
-			p.landingEvents.over()
-			p.landingDeadLetters.over()
 			p.setOpened(w)
 			p.measureUp()
 			return w, nil

@@ -36,7 +36,7 @@ func DecodeRejected(m *topic.Message, r *warehouse.Rejected) {
 	} else {
 		r.Stage, r.Bytes = stagePipeline, letter.Data
 		key = letter.Key
-		if decodePayload(letter.Data, &r.Row) != nil {
+		if decodePayload(letter.Data, &r.Row, new(origin)) != nil {
 			r.Row = warehouse.Row{}
 			fillLetter(&r.Row, letter)
 		}
