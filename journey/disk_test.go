@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,7 +72,19 @@ func newDisk(t *testing.T) *disk {
 // device goes away with the mount.
 func (d *disk) attach() error { return command("mount", "-o", "loop", "-t", "ext4", d.image, d.folder) }
 
-func (d *disk) detach() error { return command("umount", d.folder) }
+// detach unmounts the disk. A process that another test is just starting has files
+// of this one open, and with them the disk, until it runs its program.
+func (d *disk) detach() (err error) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for range 250 {
+		if err = command("umount", d.folder); err == nil {
+			return nil
+		}
+		<-tick.C
+	}
+	return err
+}
 
 // cut cuts the power: from now on nothing reaches the disk, and what ext4 has
 // not yet written to its journal never does.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -132,7 +133,7 @@ func read(t testing.TB, url string) (ms []topic.Message) {
 	defer sub.Close()
 	err = sub.Receive(t.Context(), func(_ context.Context, batch []topic.Message) error {
 		for _, m := range batch {
-			m.Data = append([]byte(nil), m.Data...)
+			m.Data, m.Attributes = slices.Clone(m.Data), slices.Clone(m.Attributes)
 			ms = append(ms, m)
 		}
 		return nil

@@ -102,8 +102,13 @@ func insertUntilGrown(path, file string) error {
 		size = info.Size()
 	}
 	go warehouse.KillWhenGrowing(file, size)
-	_, err = w.Insert(context.Background(), crashBatch())
-	return err
+	if _, err = w.Insert(context.Background(), crashBatch()); err != nil {
+		return err
+	}
+	if info, err := os.Stat(file); err != nil || info.Size() <= size {
+		return fmt.Errorf("%s has not grown: %w", file, err)
+	}
+	select {} // it has, and so this process is about to die
 }
 
 // TestKilled kills a process that inserts, at each of its steps and while files
