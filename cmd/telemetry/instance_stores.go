@@ -43,7 +43,7 @@ func (c *instanceConfig) openStores(ctx context.Context, policy queue.Policy, lo
 	if err != nil {
 		return nil, err
 	}
-	s.queue, err = patiently(ctx, "-db", log, func(ctx context.Context) (*queue.Queue, error) {
+	s.queue, err = patiently(ctx, "-db", log, db.PingContext, func(ctx context.Context) (*queue.Queue, error) {
 		return queue.Open(ctx, db, queue.Options{Policy: policy, MaxAge: c.maxAge, MaxBytes: c.maxBytes, Retention: c.retention})
 	})
 	if err != nil || c.eventLog == "off" {
@@ -54,7 +54,7 @@ func (c *instanceConfig) openStores(ctx context.Context, policy queue.Policy, lo
 			return nil, err
 		}
 	}
-	s.log, err = patiently(ctx, "-event-log", log, func(ctx context.Context) (*eventlog.Log, error) {
+	s.log, err = patiently(ctx, "-event-log", log, db.PingContext, func(ctx context.Context) (*eventlog.Log, error) {
 		return eventlog.Open(ctx, db, eventlog.Options{Retention: c.logRetention})
 	})
 	return s, err
@@ -70,13 +70,21 @@ func (s *instanceStores) open(flag, url string) (*sql.DB, error) {
 }
 
 // patiently waits for a database that is only just starting, and says so once.
-// Whatever else is wrong with it, a person has to mend.
-func patiently[T any](ctx context.Context, flag string, log *slog.Logger, open func(context.Context) (T, error)) (opened T, err error) {
+// Whatever else is wrong with it, a person has to mend. Once it is reached it
+// may take as long as it needs: giving up while tables are made on a slow disk,
+// or changed for a new version, would only begin the same work again.
+func patiently[T any](ctx context.Context, flag string, log *slog.Logger, reach func(context.Context) error, open func(context.Context) (T, error)) (opened T, err error) {
 	bound, cancel := context.WithTimeout(ctx, openPatience)
 	defer cancel()
 	waiting := false
 	err = database.Retry(bound, func() (err error) {
-		opened, err = open(bound)
+		if err = reach(bound); err == nil {
+			slow := time.AfterFunc(openPatience, func() {
+				log.Warn("the database is there but takes long to open, and is waited for", "flag", flag, "since", openPatience)
+			})
+			opened, err = open(ctx)
+			slow.Stop()
+		}
 		if !waiting && database.Temporary(err) {
 			waiting = true
 			log.Warn("the database is not there yet, and is waited for", "flag", flag, "within", openPatience, "error", err)

@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/telemetrygateway/telemetry/client"
@@ -41,7 +42,7 @@ func startInstance(t *testing.T, dir string, args ...string) (url, admin string,
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		w.CloseWithError(fmt.Errorf("instance ended: %w", root().Run(ctx, args, io.Discard, w)))
+		w.CloseWithError(fmt.Errorf("instance ended: %v", root().Run(ctx, args, io.Discard, w)))
 	}()
 	log = new(strings.Builder)
 	addresses := make(chan string)
@@ -58,13 +59,19 @@ func startInstance(t *testing.T, dir string, args ...string) (url, admin string,
 				sent++
 			}
 			if err != nil {
+				fmt.Fprintln(log, err)
 				return
 			}
 		}
 	}()
 	stop = func() { cancel(); <-ended; <-read }
 	t.Cleanup(stop)
-	return "http://" + <-addresses, "http://" + <-addresses, log, stop
+	url, admin = <-addresses, <-addresses
+	if admin == "" {
+		<-read
+		t.Fatalf("the instance did not start:\n%s", log)
+	}
+	return "http://" + url, "http://" + admin, log, stop
 }
 
 const oneEvent = `{"query": "mutation M($events: [TelemetryEventInput!]!) { telemetry { recordEvents(events: $events) { alwaysNil } } }",
@@ -385,6 +392,29 @@ func TestADatabaseThatIsNotThereYet(t *testing.T) {
 	if n := strings.Count(log.String(), log.text); n != 1 {
 		t.Errorf("it was said %d times, want once:\n%s", n, &log)
 	}
+}
+
+// A database that is reached is given the time it needs.
+func TestADatabaseThatOpensSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reach := func(context.Context) error { return nil }
+		open := func(ctx context.Context) (string, error) {
+			select {
+			case <-time.After(10 * openPatience):
+				return "opened", nil
+			case <-ctx.Done():
+				return "", ctx.Err()
+			}
+		}
+		var log strings.Builder
+		got, err := patiently(t.Context(), "-db", slog.New(slog.NewTextHandler(&log, nil)), reach, open)
+		if got != "opened" || err != nil {
+			t.Errorf("got %q, %v", got, err)
+		}
+		if !strings.Contains(log.String(), "takes long to open") {
+			t.Errorf("nothing says what the instance waits for:\n%s", &log)
+		}
+	})
 }
 
 // waitedFor calls then when text has been written.
