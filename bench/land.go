@@ -186,10 +186,7 @@ func landMessages(e *payload.Encoder, m *mix, n int, receivedAt time.Time) ([]to
 		if v != nil {
 			return nil, v
 		}
-		ms[i] = topic.Message{Key: labels.Key, Data: data}
-		for _, l := range labels.Attributes {
-			ms[i].Attributes = append(ms[i].Attributes, topic.Attribute(l))
-		}
+		ms[i] = topic.Message{Key: labels.Key, Data: data, Attributes: labels.Attributes}
 	}
 	return ms, nil
 }

@@ -188,11 +188,7 @@ func storyPublish(ts *testscript.TestScript, neg bool, args []string) {
 		if v != nil {
 			ts.Fatalf("%s: %v", line, v)
 		}
-		m := topic.Message{Key: labels.Key, Data: data}
-		for _, l := range labels.Attributes {
-			m.Attributes = append(m.Attributes, topic.Attribute(l))
-		}
-		messages = append(messages, m)
+		messages = append(messages, topic.Message{Key: labels.Key, Data: data, Attributes: labels.Attributes})
 	}
 	url := strings.Replace(args[0], "://", "://"+ts.MkAbs(".")+"/", 1)
 	t, err := topic.Open(context.Background(), url, slog.New(slog.DiscardHandler))

@@ -59,11 +59,7 @@ func plantedLetters(t *testing.T) string {
 	now := time.Now()
 	var ms []topic.Message
 	add := func(data []byte, labels payload.Labels) {
-		m := topic.Message{Key: labels.Key, Data: data}
-		for _, a := range labels.Attributes {
-			m.Attributes = append(m.Attributes, topic.Attribute(a))
-		}
-		ms = append(ms, m)
+		ms = append(ms, topic.Message{Key: labels.Key, Data: data, Attributes: labels.Attributes})
 	}
 	for _, wire := range [][]byte{
 		event("bad-action", func(e *telemetrygatewayv1.Event) { e.Action = "Planted text" }),

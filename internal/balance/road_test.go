@@ -237,9 +237,5 @@ func (r *road) replay(t *testing.T, m topic.Message) topic.Message {
 }
 
 func carry(data []byte, labels payload.Labels) topic.Message {
-	m := topic.Message{Key: labels.Key, Data: data}
-	for _, l := range labels.Attributes {
-		m.Attributes = append(m.Attributes, topic.Attribute(l))
-	}
-	return m
+	return topic.Message{Key: labels.Key, Data: data, Attributes: labels.Attributes}
 }

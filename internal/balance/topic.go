@@ -89,11 +89,7 @@ func (o *occurrences) event(b *books, m *topic.Message, unread bool) (received t
 	v := pipeline.Decode(m, &row)
 	if v != nil {
 		// The pipeline makes the same dead letter of it, in the same place.
-		var labels []payload.Label
-		for _, a := range m.Attributes {
-			labels = append(labels, payload.Label(a))
-		}
-		data, _ := payload.AppendUnlandable(nil, m.Key, m.Data, labels, v)
+		data, _ := payload.AppendUnlandable(nil, m.Key, m.Data, m.Attributes, v)
 		var r warehouse.Rejected
 		pipeline.DecodeRejected(&topic.Message{Key: m.Key, Data: data}, &r)
 		row, id = r.Row, r.RejectedID

@@ -56,11 +56,7 @@ func encoder(t testing.TB) *payload.Encoder {
 }
 
 func message(labels payload.Labels, data []byte) topic.Message {
-	m := topic.Message{Key: labels.Key, Data: data}
-	for _, a := range labels.Attributes {
-		m.Attributes = append(m.Attributes, topic.Attribute(a))
-	}
-	return m
+	return topic.Message{Key: labels.Key, Data: data, Attributes: labels.Attributes}
 }
 
 // published is what the gateway makes of an event: a payload, or a dead letter.
@@ -80,11 +76,7 @@ func published(t testing.TB, e *telemetrygatewayv1.Event, at time.Time) topic.Me
 
 // conflict is the dead letter that the pipeline makes of a payload.
 func conflict(m topic.Message) topic.Message {
-	var attributes []payload.Label
-	for _, a := range m.Attributes {
-		attributes = append(attributes, payload.Label(a))
-	}
-	data, labels := payload.AppendUnlandable(nil, m.Key, m.Data, attributes, &limits.Violation{Reason: limits.ReasonIDConflict, Field: "id", Message: "is taken"})
+	data, labels := payload.AppendUnlandable(nil, m.Key, m.Data, m.Attributes, &limits.Violation{Reason: limits.ReasonIDConflict, Field: "id", Message: "is taken"})
 	return message(labels, data)
 }
 

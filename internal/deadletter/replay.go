@@ -55,11 +55,7 @@ func (s *Letters) Replay(ctx context.Context, which Selection, r ReplayOptions) 
 				report(l, err)
 				continue
 			}
-			m := topic.Message{Key: labels.Key, Data: data}
-			for _, a := range labels.Attributes {
-				m.Attributes = append(m.Attributes, topic.Attribute(a))
-			}
-			ms, from = append(ms, m), append(from, l)
+			ms, from = append(ms, topic.Message{Key: labels.Key, Data: data, Attributes: labels.Attributes}), append(from, l)
 		}
 		var errs []error
 		if r.Topic != nil && len(ms) > 0 {

@@ -27,8 +27,8 @@ func (l *landing) bury(ctx context.Context, ms []topic.Message, violations []*li
 		reasons[v.Reason]++
 		start := len(arena)
 		var labels payload.Labels
-		arena, labels = payload.AppendUnlandable(arena, ms[i].Key, ms[i].Data, asLabels(ms[i].Attributes), v)
-		letters = append(letters, topic.Message{Key: labels.Key, Data: arena[start:len(arena):len(arena)], Attributes: asAttributes(labels.Attributes)})
+		arena, labels = payload.AppendUnlandable(arena, ms[i].Key, ms[i].Data, ms[i].Attributes, v)
+		letters = append(letters, topic.Message{Key: labels.Key, Data: arena[start:len(arena):len(arena)], Attributes: labels.Attributes})
 		if len(letters) == limits.RequestMessages || len(arena) >= limits.ChunkBytes {
 			if err := l.publish(ctx, letters); err != nil {
 				return err
@@ -43,22 +43,6 @@ func (l *landing) bury(ctx context.Context, ms []topic.Message, violations []*li
 		l.o.Log.Warn("messages that cannot land are dead letters now", "of", len(ms), "reasons", reasons)
 	}
 	return nil
-}
-
-func asLabels(attributes []topic.Attribute) []payload.Label {
-	labels := make([]payload.Label, len(attributes))
-	for i, a := range attributes {
-		labels[i] = payload.Label(a)
-	}
-	return labels
-}
-
-func asAttributes(labels []payload.Label) []topic.Attribute {
-	attributes := make([]topic.Attribute, len(labels))
-	for i, label := range labels {
-		attributes[i] = topic.Attribute(label)
-	}
-	return attributes
 }
 
 // publish makes dead letters durable, however long it takes. Those that the topic

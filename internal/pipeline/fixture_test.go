@@ -239,7 +239,7 @@ func (o occurrence) message(t testing.TB) topic.Message {
 	if v != nil {
 		t.Fatal(v)
 	}
-	return topic.Message{Key: labels.Key, Data: data, Attributes: asAttributes(labels.Attributes)}
+	return topic.Message{Key: labels.Key, Data: data, Attributes: labels.Attributes}
 }
 
 // poison returns a message that cannot be decoded.

@@ -170,14 +170,9 @@ func TestDiskFull(t *testing.T) {
 	rows := make([]warehouse.Row, 40_000)
 	m.fill(rows)
 	works(t, w, rows[:20_000], 20_000)
-	filler := filepath.Join(d.folder, "filler")
-	if out, err := exec.Command("dd", "if=/dev/zero", "of="+filler, "bs=64k").CombinedOutput(); err == nil {
-		t.Fatalf("the disk is not full: %s", out)
-	}
+	empty := d.fill(t)
 	fails(t, w, warehouse.Batch{Events: rows}, "the disk is full")
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
+	empty()
 	works(t, w, rows, 20_000)
 }
 
@@ -284,6 +279,21 @@ func newDisk(t *testing.T) *disk {
 	}
 	t.Cleanup(func() { _ = unix.Unmount(d.folder, unix.MNT_DETACH) })
 	return d
+}
+
+// fill leaves no room. What it returns makes room again.
+func (d *disk) fill(t *testing.T) (empty func()) {
+	t.Helper()
+	filler := filepath.Join(d.folder, "filler")
+	if out, err := exec.Command("dd", "if=/dev/zero", "of="+filler, "bs=64k").CombinedOutput(); err == nil {
+		t.Fatalf("the disk is not full: %s", out)
+	}
+	return func() {
+		t.Helper()
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func (d *disk) attach(mode string) error {

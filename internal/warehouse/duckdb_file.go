@@ -41,10 +41,10 @@ type duckDBFile struct {
 	release  func() // gives the file free for others in this process
 
 	writers    [2]*writer
-	inserting  sync.Mutex // held while rows are inserted, until their commit begins
+	deciding   sync.Mutex // held until it is known what of a batch is to be inserted
 	filter     *keyFilter // of events; nil if they are too many
-	turn       int        // number of the writer that inserted last; guarded by inserting
-	committing sync.Mutex // held during a commit; whoever holds both locked inserting first
+	turn       int        // number of the writer that was used last; guarded by deciding
+	committing sync.Mutex // held during a commit
 	broken     error      // why nothing more may be committed; guarded by committing
 
 	// ending ends when the file is closed.

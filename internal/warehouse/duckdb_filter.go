@@ -85,11 +85,16 @@ func (p *filterPart) add(key [16]byte) {
 	p.room--
 }
 
-// add adds a key. A filter that has become too large lets go of everything, and
-// is never complete again.
-func (f *keyFilter) add(key [16]byte) {
+// add adds a key, and reports whether it seemed to be there. A filter that has
+// become too large lets go of everything, and is never complete again.
+func (f *keyFilter) add(key [16]byte) (known bool) {
 	if len(f.parts) == 0 {
-		return
+		return false
+	}
+	for i := range f.parts {
+		if f.parts[i].has(key) {
+			return true // and takes no room once more
+		}
 	}
 	last := &f.parts[len(f.parts)-1]
 	if last.room == 0 {
@@ -99,12 +104,13 @@ func (f *keyFilter) add(key [16]byte) {
 		}
 		if 2*keys > filterMostKeys {
 			f.parts, f.complete = nil, false
-			return
+			return false
 		}
 		f.parts = append(f.parts, newFilterPart(keys))
 		last = &f.parts[len(f.parts)-1]
 	}
 	last.add(key)
+	return false
 }
 
 // learn adds the keys of some events, and returns those of them that may be in
@@ -116,22 +122,12 @@ func (f *keyFilter) learn(indexes []int, key func(i int) [16]byte) (perhaps []in
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, i := range indexes {
-		k := key(i)
-		if !f.complete || f.has(k) {
+		known := f.add(key(i))
+		if known || !f.complete {
 			perhaps = append(perhaps, i)
 		}
-		f.add(k)
 	}
 	return perhaps
-}
-
-func (f *keyFilter) has(key [16]byte) bool {
-	for i := range f.parts {
-		if f.parts[i].has(key) {
-			return true
-		}
-	}
-	return false
 }
 
 // read adds the keys of all events that are in the file. What is inserted

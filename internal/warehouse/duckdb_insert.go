@@ -56,10 +56,13 @@ func (f *duckDBFile) insert(ctx context.Context, b *Batch, same func(stored, inc
 // try inserts the batch without those refused.
 func (t *insertion) try() error {
 	t.result = Result{}
-	err := t.transaction(func() error {
-		for _, step := range t.steps() {
+	err := t.transaction(func(decided func()) error {
+		for i, step := range t.steps() {
 			if err := step(); err != nil {
 				return err
+			}
+			if i == lastDecision {
+				decided()
 			}
 		}
 		return t.f.gone()
@@ -71,6 +74,9 @@ func (t *insertion) try() error {
 	// alone.
 	return syncDir(filepath.Dir(t.f.path))
 }
+
+// lastDecision is the step after which what is to be inserted is known.
+const lastDecision = 1
 
 // steps are what an attempt does between the beginning of its transaction and
 // the end.
@@ -114,16 +120,18 @@ func (t *insertion) putRejected(indexes []int) error {
 }
 
 // transaction runs f in a transaction and ends it, after an error of f without a
-// trace. While it ends, another may run its f, which would not see what is being
-// committed, and so waits if it has one of its keys.
-func (t *insertion) transaction(f func() error, end string) error {
-	t.f.inserting.Lock()
-	unlock := sync.OnceFunc(t.f.inserting.Unlock)
-	defer unlock()
+// trace. Once f has called decided, another may run, with the other writer: it
+// would not see what is not committed, and so waits if it has one of its keys.
+func (t *insertion) transaction(f func(decided func()) error, end string) error {
+	t.f.deciding.Lock()
+	decided := sync.OnceFunc(t.f.deciding.Unlock)
+	defer decided()
 	t.w = t.f.nextWriter()
+	t.w.busy.Lock()
+	defer t.w.busy.Unlock()
 	full := t.f.logIsFull()
-	if full || t.meets(t.f.other(t.w)) {
-		t.f.awaitCommit()
+	if other := t.f.other(t.w); full || t.meets(other) {
+		other.await()
 	}
 	return t.w.do(t.f.ending, func() error {
 		if full {
@@ -131,13 +139,12 @@ func (t *insertion) transaction(f func() error, end string) error {
 				return err
 			}
 		}
-		return t.inThread(f, end, unlock)
+		return t.inThread(func() error { return f(decided) }, end)
 	})
 }
 
-// inThread is transaction once it is the batch's turn. It calls ending when
-// nothing is left to do but to end the transaction.
-func (t *insertion) inThread(f func() error, end string, ending func()) error {
+// inThread is transaction in the writer's thread.
+func (t *insertion) inThread(f func() error, end string) error {
 	if err := t.w.exec(t.ctx, "BEGIN TRANSACTION"); err != nil {
 		return err
 	}
@@ -148,21 +155,20 @@ func (t *insertion) inThread(f func() error, end string, ending func()) error {
 	}
 	t.f.committing.Lock()
 	defer t.f.committing.Unlock()
-	if t.f.broken != nil {
-		_ = t.w.exec(context.WithoutCancel(t.ctx), "ROLLBACK")
-		return t.f.broken
-	}
-	ending()
-	if err := t.w.exec(t.ctx, end); err != nil {
-		_ = t.w.exec(context.WithoutCancel(t.ctx), "ROLLBACK")
+	err := t.f.broken
+	if err == nil {
+		err = t.w.exec(t.ctx, end)
 		t.f.broken = err
+	}
+	if err != nil {
+		_ = t.w.exec(context.WithoutCancel(t.ctx), "ROLLBACK")
 		return err
 	}
 	return t.f.gone()
 }
 
-// meets says whether what w has committed last, or is committing, has one of the
-// batch's keys.
+// meets says whether the batch has one of the keys of that which w inserts, or
+// has inserted last.
 func (t *insertion) meets(w *writer) bool {
 	for i := range t.batch.Events {
 		if _, ok := w.first[t.batch.Events[i].KeyHash]; ok {
@@ -350,7 +356,7 @@ func (t *insertion) join(indexes []int, key func(i int) [16]byte, query string, 
 		return nil
 	}
 	keys := &t.w.keys
-	keys.rows = len(indexes)
+	keys.count = len(indexes)
 	keys.fill = func(chunk duckdb.DataChunk, from, n int) error {
 		for at, i := range indexes[from : from+n] {
 			k := duckdb.UUID(key(i))
@@ -360,7 +366,7 @@ func (t *insertion) join(indexes []int, key func(i int) [16]byte, query string, 
 		}
 		return nil
 	}
-	defer func() { keys.rows, keys.fill = 0, nil }()
+	defer func() { keys.count, keys.fill = 0, nil }()
 	rows, err := t.w.conn.QueryContext(t.ctx, fmt.Sprintf(query, t.w.keysCall))
 	if err != nil {
 		return err
@@ -439,7 +445,7 @@ func (t *insertion) refusals(from, to int) error {
 	if len(indexes) == 0 {
 		return nil
 	}
-	err := t.transaction(func() error { return t.put(t.w.events, indexes) }, "ROLLBACK")
+	err := t.transaction(func(func()) error { return t.put(t.w.events, indexes) }, "ROLLBACK")
 	switch {
 	case !isVerdict(err):
 		return err

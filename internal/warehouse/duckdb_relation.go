@@ -17,7 +17,7 @@ const chunkRows = 256
 // relation is rows that a table function of ours returns to DuckDB.
 type relation struct {
 	columns []duckdb.ColumnInfo
-	rows    int
+	count   int // of rows
 	// fill writes n rows, from one on, to the beginning of a chunk.
 	fill func(chunk duckdb.DataChunk, from, n int) error
 }
@@ -48,13 +48,13 @@ type scan struct {
 func (s *scan) ColumnInfos() []duckdb.ColumnInfo { return s.columns }
 
 func (s *scan) Cardinality() *duckdb.CardinalityInfo {
-	return &duckdb.CardinalityInfo{Cardinality: uint(s.rows), Exact: true}
+	return &duckdb.CardinalityInfo{Cardinality: uint(s.count), Exact: true}
 }
 
 func (s *scan) Init() {}
 
 func (s *scan) FillChunk(chunk duckdb.DataChunk) error {
-	n := min(chunkRows, s.rows-s.next)
+	n := min(chunkRows, s.count-s.next)
 	if n > 0 {
 		if err := s.fill(chunk, s.next, n); err != nil {
 			return err

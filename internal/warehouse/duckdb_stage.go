@@ -66,7 +66,7 @@ func (w *writer) stage(to table) (*staging, error) {
 		return nil, b.err
 	}
 	s.rows.fill = s.fillRows
-	s.lists.fill, s.lists.rows = b.fillLists, 1
+	s.lists.fill, s.lists.count = b.fillLists, 1
 	rows, err := w.register("rows_of_"+to.name, &s.rows)
 	if err != nil {
 		return nil, err
@@ -78,9 +78,9 @@ func (w *writer) stage(to table) (*staging, error) {
 
 // run inserts so many rows. Field points to what a row has for a column.
 func (s *staging) run(ctx context.Context, w *writer, rows int, field func(row int, c *column) any) error {
-	s.rows.rows, s.field = rows, field
+	s.rows.count, s.field = rows, field
 	defer func() {
-		s.rows.rows, s.field = 0, nil
+		s.rows.count, s.field = 0, nil
 		for i := range s.parts {
 			s.parts[i].reset()
 		}
@@ -176,7 +176,7 @@ func (b *stagingBuilder) form() string {
 				dst = append(dst, entries[i].Key)
 			}
 			return dst, entries != nil
-		}) + ", " + b.numbers() + ")"
+		}) + ", " + b.doubles() + ")"
 	case textMapType:
 		return "map(" + b.texts(func(dst []string, field any) ([]string, bool) {
 			entries := *field.(*[]Flag)
@@ -202,9 +202,9 @@ func (b *stagingBuilder) single(t duckdb.Type) string {
 	return "%s"
 }
 
-// numbers adds the numbers of maps.
-func (b *stagingBuilder) numbers() string {
-	b.parts = append(b.parts, part{b.column, &numbers{to: len(b.rows.columns)}})
+// doubles adds the numbers of maps.
+func (b *stagingBuilder) doubles() string {
+	b.parts = append(b.parts, part{b.column, &doubles{to: len(b.rows.columns)}})
 	b.rows.add(b.listOf(b.info(duckdb.TYPE_DOUBLE)))
 	return "%s"
 }

@@ -80,29 +80,29 @@ func (s *single) sql() (value string, perRow bool) { return "r." + columnName(s.
 
 func (s *single) reset() {}
 
-// numbers hands over the numbers of maps.
-type numbers struct {
+// doubles hands over the numbers of maps.
+type doubles struct {
 	to  int
 	row []any // kept for its memory
 }
 
-func (n *numbers) add(any) error { return nil }
+func (d *doubles) add(any) error { return nil }
 
-func (n *numbers) set(chunk duckdb.DataChunk, at, _ int, field any) error {
+func (d *doubles) set(chunk duckdb.DataChunk, at, _ int, field any) error {
 	entries := *field.(*[]Metadatum)
 	if entries == nil {
-		return chunk.SetValue(n.to, at, nil)
+		return chunk.SetValue(d.to, at, nil)
 	}
-	n.row = n.row[:0]
+	d.row = d.row[:0]
 	for i := range entries {
-		n.row = append(n.row, entries[i].Value)
+		d.row = append(d.row, entries[i].Value)
 	}
-	return duckdb.SetChunkValue(chunk, n.to, at, n.row)
+	return duckdb.SetChunkValue(chunk, d.to, at, d.row)
 }
 
-func (n *numbers) sql() (value string, perRow bool) { return "r." + columnName(n.to), true }
+func (d *doubles) sql() (value string, perRow bool) { return "r." + columnName(d.to), true }
 
-func (n *numbers) reset() {}
+func (d *doubles) reset() {}
 
 // numbered numbers distinct texts, or distinct lists of texts, in the order in
 // which they come, from one on; zero is NULL.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -159,20 +158,47 @@ func TestDiskFullTogether(t *testing.T) {
 	})
 	defer queries.Wait()
 	defer stop()
-	filler := filepath.Join(d.folder, "filler")
-	if out, err := exec.Command("dd", "if=/dev/zero", "of="+filler, "bs=64k").CombinedOutput(); err == nil {
-		t.Fatalf("the disk is not full: %s", out)
-	}
+	empty := d.fill(t)
 	for range senders {
 		<-failed
 	}
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
+	empty()
 	room.Store(true)
 	calls.Wait()
 	works(t, w, rows, 0)
 	if n := number(t, w, "SELECT count(*) FROM events_duplicates"); n != 0 {
 		t.Error(fmt.Sprint(n, " duplicates"))
+	}
+}
+
+// TestLogStaysSmall inserts small batches, which all go through DuckDB's log, while
+// queries are asked.
+func TestLogStaysSmall(t *testing.T) {
+	w, path := openFile(t)
+	m := newRowMix()
+	rows := make([]warehouse.Row, 1000)
+	asking, stop := context.WithCancel(t.Context())
+	var queries sync.WaitGroup
+	queries.Go(func() {
+		for asking.Err() == nil {
+			if rows, err := w.Query(asking, "SELECT max(payload) FROM events"); err == nil {
+				rows.Close()
+			}
+		}
+	})
+	defer queries.Wait()
+	defer stop()
+	var written, before int64
+	for written < 100<<20 {
+		m.fill(rows)
+		insert(t, w, warehouse.Batch{Events: rows}, warehouse.Result{Landed: len(rows)})
+		info, err := os.Stat(path + ".wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		written += max(0, info.Size()-before)
+		if before = info.Size(); before > 32<<20 {
+			t.Fatalf("the log has %d bytes", before)
+		}
 	}
 }

@@ -9,12 +9,13 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"sync"
 
 	"github.com/duckdb/duckdb-go/v2"
 )
 
-// writer is a connection that inserts, one batch at a time. A file has two, so
-// that one can insert while what the other has inserted is committed.
+// writer is a connection that inserts, one batch at a time. A file has two, which
+// take turns.
 //
 // It works in a thread of its own: what DuckDB's allocator keeps for a thread is
 // then used again by the next batch, where it would otherwise pile up in all
@@ -23,6 +24,7 @@ type writer struct {
 	number int
 	conn   *sql.Conn
 	work   chan func()
+	busy   sync.Mutex // held during a transaction; locked by who holds deciding
 
 	events, rejected, duplicates *staging
 
@@ -88,8 +90,8 @@ func (w *writer) exec(ctx context.Context, statement string) error {
 	return err
 }
 
-// nextWriter returns the writer that did not insert last. The caller holds
-// inserting.
+// nextWriter returns the writer that was not used last. The caller holds
+// deciding.
 func (f *duckDBFile) nextWriter() *writer {
 	f.turn = 1 - f.turn
 	return f.writers[f.turn]
@@ -98,11 +100,11 @@ func (f *duckDBFile) nextWriter() *writer {
 // other returns the other writer.
 func (f *duckDBFile) other(w *writer) *writer { return f.writers[1-w.number] }
 
-// awaitCommit waits for the commit under way. The caller holds inserting, so that no
+// await waits for the transaction under way. The caller holds deciding, so that no
 // other begins.
-func (f *duckDBFile) awaitCommit() {
-	f.committing.Lock()
-	defer f.committing.Unlock()
+func (w *writer) await() {
+	w.busy.Lock()
+	defer w.busy.Unlock()
 }
 
 // fullLog is when the log is brought into the file, in bytes. DuckDB would do so
