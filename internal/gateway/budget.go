@@ -143,6 +143,13 @@ func (c *charge) resume(ctx context.Context, of class) error {
 	return nil
 }
 
+// hand returns what c holds, which c then holds no more.
+func (c *charge) hand() charge {
+	handed := *c
+	c.receive, c.process, c.prove = 0, 0, 0
+	return handed
+}
+
 // release gives everything back.
 func (c *charge) release() {
 	c.give(&c.receive, c.receive)

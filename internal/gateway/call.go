@@ -38,6 +38,7 @@ type call struct {
 	// enveloped is set for gRPC, gRPC-Web and streaming Connect. Other bodies
 	// are one message without a prefix, of size bytes, or -1.
 	enveloped  bool
+	wireFormat bool // its messages are protobuf's, not JSON
 	compressed bool // one message without a prefix, compressed
 	size       int64
 	// introduction is set until the first message of a stream has been taken.
@@ -62,7 +63,15 @@ type call struct {
 	mu       sync.Mutex
 	stopping bool
 	crowding bool // ended, because others wait for its memory
-	between  bool // no message is begun or being processed
+	between  bool // no message is begun
+	underWay int  // messages of a stream that are received and not answered
+}
+
+// wireFormats are the types of bodies whose messages are taken as they arrive.
+var wireFormats = map[string]bool{
+	"application/grpc": true, "application/grpc+proto": true,
+	"application/grpc-web": true, "application/grpc-web+proto": true,
+	"application/connect+proto": true,
 }
 
 // newCall takes over a request's body.
@@ -77,6 +86,7 @@ func newCall(w http.ResponseWriter, r *http.Request, b *budget, maxBytes int64) 
 		max:        maxBytes,
 		charge:     charge{b: b},
 		enveloped:  strings.HasPrefix(t, "application/grpc") || strings.HasPrefix(t, "application/connect+"),
+		wireFormat: wireFormats[t],
 		compressed: enc != "" && enc != "identity",
 		size:       r.ContentLength,
 		known:      func() {},
@@ -101,6 +111,26 @@ func (c *call) done() {
 // for the memory of another one then could be to wait for ever; and none comes,
 // unless a unary call goes on after its only message.
 func (c *call) busy() bool { return c.charge.process > 0 || c.charge.prove > 0 }
+
+// handOver returns what the message last received is charged, for who deals with
+// it while the next one arrives, and who must call handled.
+func (c *call) handOver() charge {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.underWay++
+	return c.charge.hand()
+}
+
+// handled says that a message that was handed over has been dealt with. The time
+// for which a sender may be idle begins.
+func (c *call) handled() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.underWay--; c.underWay == 0 && c.between && !c.stopping && c.deadline.IsZero() {
+		c.deadline = time.Now().Add(limits.IdleTimeout)
+		_ = c.control.SetReadDeadline(c.deadline)
+	}
+}
 
 // answer says that a unary call's response has size bytes and is about to be
 // written, for which its sender has as long as that of a stream.
@@ -169,6 +199,33 @@ func (c *call) await() {
 		}
 		c.err = err
 	}
+}
+
+// receive returns the next message of a stream, in memory from lent, if it is in
+// wire format and not compressed: its size is known, so that it need not be copied
+// from a buffer that grows. It returns nil if the RPC library is to read what comes
+// next. await comes first.
+func (c *call) receive(lent *buffers) ([]byte, error) {
+	if c.err != nil || len(c.ahead) < len(c.prefix) || c.ahead[0] != 0 || !c.wireFormat || c.left == 0 {
+		return nil, nil
+	}
+	c.ahead = nil
+	size := c.left
+	wire := lent.take(int(size))[:size]
+	for at := 0; at < len(wire); {
+		n, err := c.readMessage(wire[at:])
+		at += n
+		switch {
+		case err != nil && !errors.Is(err, io.EOF):
+			c.err = err
+		case err != nil && c.left > 0:
+			c.err = invalid("the message was promised to have %d bytes and ended after %d", size, at)
+		}
+		if c.err != nil {
+			return nil, c.err
+		}
+	}
+	return wire, nil
 }
 
 // Read returns errors with an RPC code, which the RPC library passes on.
@@ -272,8 +329,11 @@ func (c *call) complete(size int64) error {
 	// was to make room and has arrived after all is forgiven.
 	c.mu.Lock()
 	c.crowding = false
-	c.due, c.deadline = time.Time{}, time.Time{}
-	err := c.control.SetReadDeadline(c.deadline)
+	var err error
+	if c.due = (time.Time{}); !c.deadline.IsZero() {
+		c.deadline = time.Time{}
+		err = c.control.SetReadDeadline(c.deadline)
+	}
 	c.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("clear read deadline: %w", err)
@@ -344,9 +404,12 @@ func (c *call) wait(timeout time.Duration, between bool) error {
 	if c.introduction && c.introduceBy.Before(deadline) {
 		deadline = c.introduceBy
 	}
+	if between && c.underWay > 0 {
+		deadline = time.Time{} // handled sets it
+	}
 	// Setting a deadline costs a message between goroutines, so one that
 	// changes little is left as it is.
-	if between != c.between || deadline.Sub(c.deadline).Abs() > time.Second {
+	if deadline != c.deadline && (between != c.between || deadline.Sub(c.deadline).Abs() > time.Second) {
 		if err := c.control.SetReadDeadline(deadline); err != nil {
 			return fmt.Errorf("set read deadline: %w", err)
 		}

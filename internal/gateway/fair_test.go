@@ -37,9 +37,14 @@ func TestUnlicensedWaitForTheirTurn(t *testing.T) {
 			busy++
 		}
 		answered := make(chan *answer, 1)
-		go func() { answered <- unlicensed.record(context.Background(), events, 1) }()
+		record := func(s *session) *answer {
+			m := &message{request: request{events: events}}
+			s.record(context.Background(), m)
+			return &m.answer
+		}
+		go func() { answered <- record(unlicensed) }()
 		synctest.Wait()
-		if a := licensed.record(context.Background(), events, 1); a.verdicts[0].outcome != accepted {
+		if a := record(licensed); a.verdicts[0].outcome != accepted {
 			t.Errorf("the licensed sender got %v", a.verdicts[0])
 		}
 		select {

@@ -74,8 +74,7 @@ type Gateway struct {
 	newcomers perNetwork
 	// unlicensedStreams bounds how many of the calls are theirs.
 	unlicensedStreams *semaphore.Weighted
-	// arenas are large buffers that no session needs now.
-	arenas sync.Pool
+	memory            memory
 	// refusals are logged here.
 	refusals *refusalLog
 

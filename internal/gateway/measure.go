@@ -29,17 +29,20 @@ func (g *Gateway) measure(kind identity.Kind, a *answer) map[string]int {
 	m, source := g.o.Metrics, string(kind)
 	type key struct{ outcome, reason string }
 	counts := map[key]int{}
-	ok := 0
+	good, ok := 0, 0
 	for i := range a.verdicts {
 		v := &a.verdicts[i]
-		k := key{outcome: outcomes[v.outcome]}
-		if v.outcome != accepted {
-			k.reason = v.reason
-		}
-		if v.outcome != failed {
+		switch v.outcome {
+		case accepted:
+			good++
+			continue
+		case deadLettered:
 			ok++
 		}
-		counts[k]++
+		counts[key{outcomes[v.outcome], v.reason}]++
+	}
+	if ok += good; good > 0 {
+		counts[key{outcome: outcomes[accepted]}] = good
 	}
 	var reasons map[string]int
 	for k, n := range counts {

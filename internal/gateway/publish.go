@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/telemetrygateway/telemetry/internal/identity"
@@ -19,15 +20,11 @@ import (
 // their events.
 const retryAfter = 10 * time.Second
 
-// keepBytes is how large a buffer a session keeps from one message to the
-// next, so that an idle stream does not hold what a burst once needed.
-const keepBytes = 256 << 10
-
 // A session encodes so many events, or until it has made so many bytes, before
 // others have their turn.
 const (
-	turnEvents = 16
-	turnBytes  = 32 << 10
+	turnEvents = 64
+	turnBytes  = 64 << 10
 )
 
 // unprovenRest is how many times as long as a turn took its encoder then
@@ -35,72 +32,84 @@ const (
 // there are, this leaves most of the processors to the others.
 const unprovenRest = 3
 
-// A session is one sender during one call. It is used by one goroutine.
+// A session is one sender during one call. It is used by the goroutine that
+// receives, save for publish.
 type session struct {
-	g       *Gateway
-	sender  *identity.Sender
-	encoder *payload.Encoder
-	log     *slog.Logger
-	total   int // events received
+	g      *Gateway
+	sender *identity.Sender
+	log    *slog.Logger
+	total  int // events received
 
-	// What is encoded but not yet published. All memory is reused. Labels also
-	// refer to the events themselves, which a message holds until it is answered.
-	arena  []byte
-	labels payload.Arena
-	events batch
-	dead   batch
+	encoding sync.Mutex // held while encoder is used
+	encoder  *payload.Encoder
+	// expansion is how many bytes of payloads were made of a byte received, of
+	// what there was most of so far.
+	expansion float64
 }
 
-// A batch is messages and, for each, the index of its event.
-type batch struct {
-	messages []topic.Message
-	indexes  []int
+// record makes each event of a message durable, in the topic or among the dead
+// letters, or says why it is in neither.
+func (s *session) record(ctx context.Context, m *message) {
+	s.each(ctx, m, func(c *chunk) {
+		s.publish(ctx, c)
+		s.g.memory.letGoOf(c)
+	})
+	s.conclude(ctx, m)
 }
 
-func (b *batch) reset() {
-	clear(b.messages)
-	b.messages, b.indexes = b.messages[:0], b.indexes[:0]
-}
-
-// record makes each event durable, in the topic or among the dead letters, or
-// says why it is in neither. The events came in a message of so many bytes.
-func (s *session) record(ctx context.Context, events [][]byte, bytes int) *answer {
-	source, began := string(s.sender.Kind), s.g.o.Now()
-	defer func() { s.g.o.Metrics.AckDuration.Observe(s.g.o.Now().Sub(began).Seconds(), source) }()
-	s.g.o.Metrics.ReceivedMessageSize.Observe(float64(bytes), source)
+// each encodes a message, and calls f with one chunk after the other, the last one
+// even if there is nothing in it. f lets go of them. It reports whether the sender
+// sent more than it may.
+func (s *session) each(ctx context.Context, m *message, f func(*chunk)) (limited bool) {
+	m.began = s.g.o.Now()
+	events := m.request.events
 	s.total += len(events)
+	source := string(s.sender.Kind)
+	s.g.o.Metrics.ReceivedMessageSize.Observe(float64(len(m.wire)), source)
 	s.g.o.Metrics.EventsReceived.Add(float64(len(events)), source)
-	a := &answer{verdicts: make([]verdict, len(events))}
+	m.answer.expect(len(events))
 	if err := s.sender.Admit(len(events)); err != nil {
-		a.failAll(limits.ReasonRateLimited, err)
-		a.refusal = err
-	} else {
-		for done := 0; done < len(events); {
-			var err error
-			if done, err = s.encode(ctx, events, done, a); err != nil {
-				for ; done < len(events); done++ {
-					a.cancel(done)
-				}
-			}
-			s.publish(ctx, events, a)
-			s.reset()
-		}
+		m.answer.failAll(limits.ReasonRateLimited, err)
+		events, limited = nil, true
 	}
-	s.report(ctx, a)
-	return a
+	for done, more := 0, true; more; more = done < len(events) {
+		c := s.g.memory.chunk(m, s.room(m.wire))
+		var err error
+		if done, err = s.encode(ctx, events, done, c); err != nil {
+			c.canceled, done = len(events)-done, len(events)
+		}
+		if len(m.wire) > 0 {
+			s.expansion = max(s.expansion, min(float64(len(c.arena))/float64(len(m.wire)), limits.TinyFactor))
+		}
+		c.last = done == len(events)
+		f(c)
+	}
+	return limited
+}
+
+// room is how many bytes the payloads of a message's next chunk may need.
+func (s *session) room(wire []byte) int {
+	return int(min(s.expansion*float64(len(wire)), limits.ChunkBytes+turnBytes))
+}
+
+// conclude measures and reports what became of a message.
+func (s *session) conclude(ctx context.Context, m *message) {
+	reasons := s.g.measure(s.sender.Kind, &m.answer)
+	if len(reasons) > 0 {
+		s.log.Log(ctx, levelOf(m.answer.refusal), "events not accepted", "events", len(m.answer.verdicts), "reasons", reasons)
+	}
+	s.g.o.Metrics.AckDuration.Observe(s.g.o.Now().Sub(m.began).Seconds(), string(s.sender.Kind))
 }
 
 // encode encodes events from the first on until there is a chunk of them, and
 // returns how far it came. Its error is that ctx ended.
-func (s *session) encode(ctx context.Context, events [][]byte, first int, a *answer) (int, error) {
+func (s *session) encode(ctx context.Context, events [][]byte, first int, c *chunk) (int, error) {
 	events = events[:min(len(events), first+limits.RequestMessages)]
-	s.takeArena(events[first:])
-	s.encoder.Use(&s.labels)
 	now := s.g.o.Now()
 	i := first
-	for i < len(events) && len(s.arena) < limits.ChunkBytes {
+	for i < len(events) && len(c.arena) < limits.ChunkBytes {
 		var err error
-		if i, err = s.encodeTurn(ctx, events, i, a, now); err != nil {
+		if i, err = s.encodeTurn(ctx, events, i, c, now); err != nil {
 			return i, err
 		}
 	}
@@ -109,7 +118,7 @@ func (s *session) encode(ctx context.Context, events [][]byte, first int, a *ans
 
 // encodeTurn waits for its turn and encodes as many events, from the first on,
 // as one turn takes.
-func (s *session) encodeTurn(ctx context.Context, events [][]byte, first int, a *answer, now time.Time) (int, error) {
+func (s *session) encodeTurn(ctx context.Context, events [][]byte, first int, c *chunk, now time.Time) (int, error) {
 	var worked time.Duration
 	if classOf(s.sender) != proven {
 		if err := s.g.unprovenEncoders.Acquire(ctx, 1); err != nil {
@@ -128,69 +137,63 @@ func (s *session) encodeTurn(ctx context.Context, events [][]byte, first int, a 
 		worked = time.Since(began)
 		s.g.encoders.Release(1)
 	}()
+	s.encoding.Lock()
+	defer s.encoding.Unlock()
+	s.encoder.Use(&c.labels)
 	i, end := first, min(len(events), first+turnEvents)
-	for full := len(s.arena) + turnBytes; i < end && len(s.arena) < full; i++ {
-		out, labels, violation := s.encoder.Append(s.arena, events[i], now)
-		v := &a.verdicts[i]
+	for full := len(c.arena) + turnBytes; i < end && len(c.arena) < full; i++ {
+		out, labels, violation := s.encoder.Append(c.arena, events[i], now)
+		v := &c.message.answer.verdicts[i]
 		v.id = labels.EventID
 		if violation != nil {
-			s.bury(i, events[i], violation, v, now)
+			s.bury(c, i, violation, now)
 			continue
 		}
-		s.add(&s.events, i, out, labels)
+		c.add(&c.events, i, out, labels)
 	}
 	return i, nil
 }
 
-// takeArena borrows a large arena for events that will need one. A few small
-// ones do not get it, because what they were charged would not account for it.
-func (s *session) takeArena(events [][]byte) {
-	size := 0
-	for _, e := range events {
-		size += len(e)
-	}
-	if s.arena == nil && size >= keepBytes/4 {
-		if arena, ok := s.g.arenas.Get().(*[]byte); ok {
-			s.arena = *arena
-		}
-	}
-}
-
-// bury makes a dead letter of an event.
-func (s *session) bury(i int, event []byte, violation *limits.Violation, v *verdict, now time.Time) {
+// bury makes a dead letter of an event. The caller holds encoding.
+func (s *session) bury(c *chunk, i int, violation *limits.Violation, now time.Time) {
+	v := &c.message.answer.verdicts[i]
 	v.reason, v.field, v.message = violation.Reason, violation.Field, violation.Message
-	out, labels := s.encoder.AppendDeadLetter(s.arena, event, now, violation)
-	s.add(&s.dead, i, out, labels)
+	out, labels := s.encoder.AppendDeadLetter(c.arena, c.message.request.events[i], now, violation)
+	c.add(&c.dead, i, out, labels)
 }
 
 // add takes the end of arena as a message. When arena has been moved to grow,
 // earlier messages go on referring to where it was, which is as good.
-func (s *session) add(b *batch, i int, arena []byte, labels payload.Labels) {
-	data := arena[len(s.arena):len(arena):len(arena)]
-	s.arena = arena
+func (c *chunk) add(b *batch, i int, arena []byte, labels payload.Labels) {
+	data := arena[len(c.arena):len(arena):len(arena)]
+	c.arena = arena
 	b.messages = append(b.messages, topic.Message{Key: labels.Key, Data: data, Attributes: labels.Attributes})
 	b.indexes = append(b.indexes, i)
 }
 
-// publish makes what has been encoded durable and fills in the verdicts.
-func (s *session) publish(ctx context.Context, events [][]byte, a *answer) {
-	now := s.g.o.Now()
-	s.each(ctx, s.g.o.Topic, "events", &s.events, func(i int, err error) {
+// publish makes a chunk durable and fills in the verdicts. It may be called while
+// the next chunk is encoded.
+func (s *session) publish(ctx context.Context, c *chunk) {
+	now, a := s.g.o.Now(), &c.message.answer
+	s.deliver(ctx, s.g.o.Topic, "events", &c.events, func(i int, err error) {
 		v := &a.verdicts[i]
 		switch {
 		case err == nil:
 			v.outcome = accepted
 		case errors.Is(err, topic.ErrRejected):
-			s.bury(i, events[i], &limits.Violation{
+			s.encoding.Lock()
+			defer s.encoding.Unlock()
+			s.encoder.Use(&c.labels)
+			s.bury(c, i, &limits.Violation{
 				Reason: limits.ReasonTopicRejected, Message: "the topic will never take this event",
-			}, v, now)
+			}, now)
 		case ctx.Err() != nil:
 			a.cancel(i)
 		default:
 			a.fail(i, limits.ReasonTopicUnavailable, "the topic did not confirm that it has the event; send it again")
 		}
 	})
-	s.each(ctx, s.g.o.DeadLetters, "deadletter", &s.dead, func(i int, err error) {
+	s.deliver(ctx, s.g.o.DeadLetters, "deadletter", &c.dead, func(i int, err error) {
 		switch {
 		case err == nil:
 			a.verdicts[i].outcome = deadLettered
@@ -200,12 +203,15 @@ func (s *session) publish(ctx context.Context, events [][]byte, a *answer) {
 			a.fail(i, limits.ReasonDeadLetterUnavailable, "this event can never be published ("+a.verdicts[i].reason+") and could not be kept as a dead letter yet; send it again")
 		}
 	})
+	for i := len(a.verdicts) - c.canceled; i < len(a.verdicts); i++ {
+		a.cancel(i)
+	}
 }
 
 var errNoOutcome = errors.New("the topic did not say what became of the message")
 
-// each publishes a batch and calls f with what became of each event.
-func (s *session) each(ctx context.Context, t topic.Topic, name string, b *batch, f func(i int, err error)) {
+// deliver publishes a batch and calls f with what became of each event.
+func (s *session) deliver(ctx context.Context, t topic.Topic, name string, b *batch, f func(i int, err error)) {
 	if len(b.messages) == 0 {
 		return
 	}
@@ -235,28 +241,6 @@ func (s *session) each(ctx context.Context, t topic.Topic, name string, b *batch
 	}
 }
 
-func (s *session) reset() {
-	s.events.reset()
-	s.dead.reset()
-	s.labels.Reset()
-	s.arena = s.arena[:0]
-	if cap(s.arena) > keepBytes {
-		if arena := s.arena; cap(arena) <= 2*limits.ChunkBytes {
-			s.g.arenas.Put(&arena)
-		}
-		s.arena = nil
-	}
-}
-
-// report counts what became of the events, and logs it if it needs a person.
-func (s *session) report(ctx context.Context, a *answer) {
-	reasons := s.g.measure(s.sender.Kind, a)
-	if len(reasons) == 0 {
-		return
-	}
-	s.log.Log(ctx, levelOf(a.refusal), "events not accepted", "events", len(a.verdicts), "reasons", reasons)
-}
-
 // fail says that an event is to be sent again.
 func (a *answer) fail(i int, reason, message string) {
 	v := &a.verdicts[i]
@@ -278,7 +262,7 @@ func (a *answer) failAll(reason string, err error) {
 	if len(a.verdicts) > 0 {
 		a.verdicts[0].message = err.Error()
 	}
-	a.retryAfter = retryAfter
+	a.retryAfter, a.refusal = retryAfter, err
 	var r *identity.Refusal
 	if errors.As(err, &r) && r.RetryAfter > 0 {
 		a.retryAfter = r.RetryAfter

@@ -17,83 +17,206 @@ import (
 
 // recordEvents serves a stream: metadata, then any number of events messages,
 // each of which gets one response.
-func (g *Gateway) recordEvents(ctx context.Context, stream *connect.BidiStream[streamRequest, streamResponse]) error {
-	c := callOf(ctx)
-	var s *session
-	closed := func() {}
-	defer func() { closed() }() // once its responses are written
-	out := newResponder(ctx, stream.Conn(), c, g.budget)
-	// Should there be a panic, nothing may be written after we return.
-	defer func() { _ = out.close() }()
-	err := func() error {
-		var req request
-		for {
-			c.await()
-			// A frame of our own, rather than stream.Receive, lets go of a
-			// large one and reuses a small one.
-			var frame streamRequest
-			if err := stream.Conn().Receive(&frame); err != nil {
-				if errors.Is(err, io.EOF) {
-					return nil
-				}
-				return err
-			}
-			c.charge.settle(int64(len(frame.wire)))
-			if err := req.splitStream(frame.wire); err != nil {
-				return invalid("%w", err)
-			}
-			switch req.arm {
-			case noArm:
-			case unknownArm:
-				return invalid("the message carries field %d, which this gateway does not know; it takes metadata and events", req.unknown)
-			case metadataArm:
-				if s != nil {
-					return invalid("metadata may only be sent once, as the first message of a stream")
-				}
-				var err error
-				if s, err = g.newSession(ctx, req.metadata, stream.Peer().Addr, stream.RequestHeader()); err != nil {
-					return err
-				}
-				opened, err := g.streamOpened(s.sender.Kind)
-				if err != nil {
-					return err
-				}
-				closed = opened
-				c.introduced(classOf(s.sender))
-			case eventsArm:
-				if s == nil {
-					return invalid("events before metadata: the first message of a stream must be its metadata")
-				}
-				if err := s.recheck(ctx); err != nil {
-					return err
-				}
-				size := len(frame.wire)
-				a := s.record(ctx, req.events, size)
-				response, limited := a.append(nil), a.refusal != nil
-				// Neither a stream that is idle from now on nor a sender that
-				// does not read its responses may hold the message's memory,
-				// or its share of what others wait for.
-				clear(req.events)
-				frame.wire = nil
-				c.done()
-				if err := out.send(response); err != nil {
-					return err
-				}
-				if limited {
-					s.holdBack(ctx, size)
-				}
-			}
-			c.done()
-		}
-	}()
+func (g *Gateway) recordEvents(ctx context.Context, conn *connect.BidiStream[streamRequest, streamResponse]) error {
+	s := &stream{g: g, call: callOf(ctx), conn: conn}
+	s.responses = newResponder(ctx, conn.Conn(), s.call, g.budget)
+	defer s.close() // should there be a panic, nothing may be written after we return
+	err := s.serve(ctx)
 	// A message that ended the stream is held no longer, though its sender may
 	// take minutes to read the responses before.
-	c.done()
-	if unread := out.close(); err == nil {
-		err = unread
+	s.call.done()
+	if failed := s.close(); err == nil || failed != nil && errors.Is(err, errStopping) {
+		err = failed
 	}
-	g.streamEnded(s, err)
+	g.streamEnded(s.session, err)
 	return err
+}
+
+// A stream is received and encoded by one goroutine, published by another, and
+// its responses are written by a third.
+type stream struct {
+	g         *Gateway
+	call      *call
+	conn      *connect.BidiStream[streamRequest, streamResponse]
+	responses *responder
+
+	// From its introduction on.
+	session   *session
+	publisher *publisher
+	ended     func() // counts it no longer
+	current   *message
+}
+
+// serve returns nil when the sender has half-closed.
+func (s *stream) serve(ctx context.Context) error {
+	for {
+		// Whoever does not read its responses may send no more.
+		if err := s.responses.await(); err != nil {
+			return err
+		}
+		m, err := s.receive()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		if m.request.arm == eventsArm {
+			err = s.record(ctx, m)
+		} else {
+			err = s.introduce(ctx, &m.request)
+			s.g.memory.letGo(m)
+			s.call.done()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// receive returns the next message.
+func (s *stream) receive() (*message, error) {
+	s.call.await()
+	m := s.g.memory.message()
+	var err error
+	if m.wire, err = s.call.receive(&s.g.memory.buffers); m.wire == nil && err == nil {
+		// A frame of our own, rather than conn.Receive, is not kept by the library.
+		var frame streamRequest
+		err = s.conn.Conn().Receive(&frame)
+		m.wire = frame.wire
+	}
+	if err == nil {
+		s.call.charge.settle(int64(len(m.wire)))
+		if bad := m.request.splitStream(m.wire); bad != nil {
+			err = invalid("%w", bad)
+		}
+	}
+	if err != nil {
+		s.g.memory.letGo(m)
+		return nil, err
+	}
+	return m, nil
+}
+
+// introduce takes a message that has no events.
+func (s *stream) introduce(ctx context.Context, r *request) (err error) {
+	switch {
+	case r.arm == unknownArm:
+		return invalid("the message carries field %d, which this gateway does not know; it takes metadata and events", r.unknown)
+	case r.arm == noArm:
+		return nil
+	case s.session != nil:
+		return invalid("metadata may only be sent once, as the first message of a stream")
+	}
+	session, err := s.g.newSession(ctx, r.metadata, s.conn.Peer().Addr, s.conn.RequestHeader())
+	if err != nil {
+		return err
+	}
+	s.session = session
+	if s.ended, err = s.g.streamOpened(session.sender.Kind); err != nil {
+		return err
+	}
+	s.call.introduced(classOf(session.sender))
+	s.publisher = newPublisher(ctx, session, s.responses)
+	return nil
+}
+
+// record encodes a message, and has it published while the next one is received.
+// What it is charged for goes with it.
+func (s *stream) record(ctx context.Context, m *message) error {
+	s.current = m
+	m.charge = s.call.handOver()
+	if s.session == nil {
+		return invalid("events before metadata: the first message of a stream must be its metadata")
+	}
+	if err := s.session.recheck(ctx); err != nil {
+		return err
+	}
+	size := len(m.wire)
+	limited := s.session.each(ctx, m, s.publisher.publish)
+	s.current = nil
+	if limited {
+		s.session.holdBack(ctx, size)
+	}
+	return nil
+}
+
+// close waits until all messages are published and their responses written, and
+// returns why that is not so. It may be called again.
+func (s *stream) close() error {
+	var failed error
+	if s.publisher != nil {
+		failed = s.publisher.close()
+	}
+	if s.current != nil {
+		s.current.charge.release()
+		s.current = nil
+	}
+	if unread := s.responses.close(); failed == nil {
+		failed = unread
+	}
+	if s.ended != nil {
+		s.ended()
+		s.ended = nil
+	}
+	return failed
+}
+
+// A publisher publishes a stream's chunks one after the other. While it does, the
+// next one is encoded and waits.
+type publisher struct {
+	session   *session
+	responses *responder
+	chunks    chan *chunk
+	close     func() error
+}
+
+func newPublisher(ctx context.Context, s *session, r *responder) *publisher {
+	p := &publisher{session: s, responses: r, chunks: make(chan *chunk)}
+	ended := make(chan error, 1)
+	go func() { ended <- p.run(ctx) }()
+	p.close = sync.OnceValue(func() error { close(p.chunks); return <-ended })
+	return p
+}
+
+// publish hands over a chunk once the one before is published.
+func (p *publisher) publish(c *chunk) { p.chunks <- c }
+
+// run returns what went wrong, after which nothing more is published.
+func (p *publisher) run(ctx context.Context) (failed error) {
+	for c := range p.chunks {
+		m, last := c.message, c.last
+		if failed == nil {
+			failed = p.deliver(ctx, c)
+		}
+		if failed != nil && last {
+			m.charge.release() // nobody knows who still uses its memory
+			p.responses.c.handled()
+		}
+	}
+	return failed
+}
+
+// deliver publishes a chunk, and answers a message of which it is the last.
+func (p *publisher) deliver(ctx context.Context, c *chunk) (err error) {
+	g := p.session.g
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = g.recovered(ctx, p.responses.conn.Spec(), nil, fault)
+			p.responses.c.stop() // which waits for its next message
+		}
+	}()
+	m, last := c.message, c.last
+	p.session.publish(ctx, c)
+	g.memory.letGoOf(c)
+	if last {
+		p.session.conclude(ctx, m)
+		response := m.answer.append(nil)
+		g.memory.letGo(m)
+		p.responses.send(response)
+		p.responses.c.handled()
+	}
+	return nil
 }
 
 // holdBack waits after a message of size bytes that was more than its sender
@@ -121,114 +244,4 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-time.After(d):
 	case <-ctx.Done():
 	}
-}
-
-// A responder writes responses while the next message is already being
-// received. Without it a sender that reads nothing until it has sent all would
-// be stuck, with us, as soon as its responses no longer fit into the
-// connection's buffers.
-type responder struct {
-	ctx    context.Context
-	conn   connect.StreamingHandlerConn
-	c      *call
-	budget *budget
-	ended  chan struct{}
-
-	mu     sync.Mutex
-	change *sync.Cond
-	queue  [][]byte
-	bytes  int64 // in queue and being written
-	closed bool
-	err    error
-}
-
-func newResponder(ctx context.Context, conn connect.StreamingHandlerConn, c *call, b *budget) *responder {
-	r := &responder{ctx: ctx, conn: conn, c: c, budget: b, ended: make(chan struct{})}
-	r.change = sync.NewCond(&r.mu)
-	go r.run()
-	return r
-}
-
-// send queues a response. It blocks while too much is waiting to be read.
-func (r *responder) send(wire []byte) error {
-	share, cost := r.share(), r.cost(wire)
-	if err := share.responses.Acquire(r.ctx, cost); err != nil {
-		return connect.NewError(connect.CodeCanceled, err)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for r.err == nil && r.bytes > 0 && r.bytes+cost > limits.StreamResponseBytes {
-		r.change.Wait()
-	}
-	if r.err != nil {
-		share.responses.Release(cost)
-		return r.err
-	}
-	r.queue = append(r.queue, wire)
-	r.bytes += cost
-	r.change.Broadcast()
-	return nil
-}
-
-func (r *responder) share() *share { return &r.budget.shares[r.c.class] }
-
-func (r *responder) cost(wire []byte) int64 {
-	return min(int64(len(wire))+64, r.share().responsesMax)
-}
-
-// close waits until all responses are written.
-func (r *responder) close() error {
-	r.mu.Lock()
-	r.closed = true
-	r.change.Broadcast()
-	r.mu.Unlock()
-	<-r.ended
-	return r.err
-}
-
-func (r *responder) run() {
-	defer close(r.ended)
-	for {
-		r.mu.Lock()
-		for len(r.queue) == 0 && !r.closed {
-			r.change.Wait()
-		}
-		if len(r.queue) == 0 {
-			r.mu.Unlock()
-			return
-		}
-		wire := r.queue[0]
-		r.queue[0], r.queue = nil, r.queue[1:]
-		failed := r.err != nil
-		r.mu.Unlock()
-
-		var err error
-		if !failed {
-			err = r.write(wire)
-		}
-		cost := r.cost(wire)
-		r.share().responses.Release(cost)
-		r.mu.Lock()
-		r.bytes -= cost
-		if err != nil {
-			r.err = err
-		}
-		r.change.Broadcast()
-		r.mu.Unlock()
-	}
-}
-
-// write gives a sender as long to read a response as it may be idle: it may
-// be busy sending.
-func (r *responder) write(wire []byte) error {
-	if err := r.c.control.SetWriteDeadline(time.Now().Add(limits.IdleTimeout)); err != nil {
-		return internal("set write deadline: %w", err)
-	}
-	if err := r.conn.Send(&streamResponse{wire: wire}); err != nil {
-		return err
-	}
-	if err := r.c.control.SetWriteDeadline(time.Time{}); err != nil {
-		return internal("clear write deadline: %w", err)
-	}
-	return nil
 }

@@ -25,9 +25,12 @@ func (g *Gateway) recordEventBatch(ctx context.Context, in *connect.Request[batc
 		return nil, err
 	}
 	callOf(ctx).known()
-	a := s.record(ctx, req.events, len(in.Msg.wire))
+	m := g.memory.message()
+	m.wire, m.request = in.Msg.wire, req
 	in.Msg.wire = nil
-	wire := a.append(nil)
+	s.record(ctx, m)
+	wire := m.answer.append(nil)
+	g.memory.letGo(m)
 	if err := callOf(ctx).answer(len(wire)); err != nil {
 		return nil, err
 	}
@@ -61,9 +64,11 @@ func (g *Gateway) recordEvent(ctx context.Context, in *connect.Request[eventRequ
 	for _, part := range req.events {
 		event = merge(event, part)
 	}
-	a := s.record(ctx, [][]byte{event}, len(in.Msg.wire))
-	v := &a.verdicts[0]
-	if err := v.unaryError(a.retryAfter); err != nil {
+	m := g.memory.message()
+	m.wire, m.request.events = in.Msg.wire, [][]byte{event}
+	s.record(ctx, m)
+	v := &m.answer.verdicts[0]
+	if err := v.unaryError(m.answer.retryAfter); err != nil {
 		return nil, err
 	}
 	wire, err := proto.Marshal(&telemetrygatewayv1.RecordEventResponse{Verdict: v.proto()})

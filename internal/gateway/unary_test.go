@@ -214,7 +214,9 @@ func TestCanceled(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a := session.record(ctx, [][]byte{marshal(t, e)}, 0)
+			m := &message{request: request{events: [][]byte{marshal(t, e)}}}
+			session.record(ctx, m)
+			a := &m.answer
 			if v := a.verdicts[0]; v.outcome != failed || v.reason != limits.ReasonCanceled || v.field != "" || a.retryAfter == 0 {
 				t.Errorf("verdict %+v, retry after %v", v, a.retryAfter)
 			}

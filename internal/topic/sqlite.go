@@ -52,7 +52,7 @@ type sqliteTopic struct {
 
 	// The writer's own.
 	file    *sqliteFile // nil after an error, until the next write opens it
-	insert  *sql.Stmt
+	insert  *inserter
 	count   *sql.Stmt
 	commits int
 	cleaner cleaner
@@ -296,7 +296,6 @@ func (t *sqliteTopic) take() []*publishing {
 // insertAll returns how many messages it inserted.
 func (t *sqliteTopic) insertAll(calls []*publishing) (messages int, err error) {
 	now, size := time.Now().UnixMilli(), 0
-	var attributes []byte
 	for _, p := range calls {
 		for i := range p.ms {
 			m := &p.ms[i]
@@ -307,14 +306,16 @@ func (t *sqliteTopic) insertAll(calls []*publishing) (messages int, err error) {
 				p.errs[i] = fmt.Errorf("%w: it has %d bytes and the most is %d", ErrRejected, m.size(), sqliteMessageBytes)
 				continue
 			}
-			attributes = appendAttributes(attributes[:0], m.Attributes)
-			// The driver copies what it is given before it returns.
-			if _, err := t.insert.ExecContext(context.Background(), now, text(m.Key), blob(attributes), blob(m.Data)); err != nil {
+			n, err := t.insert.add(now, m)
+			if err != nil {
 				return 0, hint(t.path, err)
 			}
 			messages++
-			size += len(m.Key) + len(attributes) + len(m.Data)
+			size += n
 		}
+	}
+	if err := t.insert.flush(); err != nil {
+		return 0, hint(t.path, err)
 	}
 	err = t.count.QueryRowContext(context.Background(), messages, size).Scan(&t.cleaner.bytes)
 	return messages, hint(t.path, err)
@@ -333,18 +334,18 @@ func (t *sqliteTopic) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.insert, err = f.PrepareContext(ctx, "INSERT INTO messages (published_at, key, attributes, data) VALUES (?, ?, ?, ?)")
+	t.insert, err = newInserter(ctx, f)
 	if err == nil {
 		t.count, err = f.PrepareContext(ctx, "UPDATE totals SET messages = messages + ?, bytes = bytes + ? RETURNING bytes")
 	}
 	if err == nil {
 		err = f.scan("SELECT bytes FROM totals", nil, &t.cleaner.bytes)
 	}
+	t.file = f
 	if err != nil {
-		f.Close()
+		t.closeFile()
 		return hint(t.path, err)
 	}
-	t.file = f
 	return nil
 }
 
@@ -369,9 +370,10 @@ func (t *sqliteTopic) setFailure(err error) {
 
 func (t *sqliteTopic) closeFile() {
 	if t.file != nil {
-		// As long as a statement is open, the connection would live on.
-		t.insert.Close()
-		t.count.Close()
+		_ = t.insert.close()
+		if t.count != nil {
+			t.count.Close()
+		}
 		t.file.Close()
 		t.file, t.insert, t.count = nil, nil, nil
 	}

@@ -25,6 +25,10 @@ const (
 	sqliteApplicationID = 0x74677470
 	sqliteVersion       = 1
 
+	// sqlitePageBytes is the size of a new file's pages. In SQLite's of 4 KiB
+	// there is room for three usual events, and each page is a call to write.
+	sqlitePageBytes = 16 << 10
+
 	// lockPatience is how long opening and acknowledging wait for
 	// another process's write lock, which is normally held for milliseconds.
 	lockPatience = 10 * time.Second
@@ -250,8 +254,8 @@ func createSQLiteFile(path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = db.Exec(fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d; %s PRAGMA journal_mode = WAL;",
-		sqliteApplicationID, sqliteVersion, sqliteSchema))
+	_, err = db.Exec(fmt.Sprintf("PRAGMA page_size = %d; PRAGMA application_id = %d; PRAGMA user_version = %d; %s PRAGMA journal_mode = WAL;",
+		sqlitePageBytes, sqliteApplicationID, sqliteVersion, sqliteSchema))
 	if err := errors.Join(err, db.Close()); err != nil {
 		return hint(path, err)
 	}
