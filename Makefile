@@ -48,9 +48,9 @@ race: ## run tests under the race detector, but for one of sheer volume and thos
 fuzz: ## fuzz each target for FUZZTIME (default 30s)
 	@scripts/fuzz $(or $(FUZZTIME),30s)
 
-bench: ## measure speed and memory side by side with the obvious way
+bench: ## measure speed and memory side by side with the obvious way, with the flags in BENCH
 	@scripts/need c++ postgres
-	go run ./bench
+	go run ./bench $(BENCH)
 
 # The descriptor is what the contract is held against, so it only ever follows
 # a contract that breaks nothing.

@@ -46,8 +46,8 @@ type usage struct {
 	Offered        int64         // by the flood: events sent,
 	Admitted       int64         // those accepted, and
 	RefusedStreams int64         // streams refused as a whole
-	Peak           int64         // bytes resident at most, of all the time
-	Exported       int64         // by an exporter: events acknowledged; by what lands: new rows,
+	Resident, Peak int64         // bytes resident now, and at most of all the time
+	Exported       int64         // by an exporter: events acknowledged; by what lands or fills a bare table: new rows,
 	Took           time.Duration // in this time
 	P50, P99       float64       // ms until the events were there
 }
@@ -56,6 +56,7 @@ func (u usage) minus(v usage) usage {
 	return usage{
 		CPU: u.CPU - v.CPU, Mallocs: u.Mallocs - v.Mallocs, Bytes: u.Bytes - v.Bytes,
 		Offered: u.Offered - v.Offered, Admitted: u.Admitted - v.Admitted, RefusedStreams: u.RefusedStreams - v.RefusedStreams,
+		Exported: u.Exported - v.Exported,
 	}
 }
 
@@ -65,29 +66,41 @@ func ownUsage() (usage, error) {
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
 		return usage{}, fmt.Errorf("read CPU time: %w", err)
 	}
-	peak, err := peakMemory()
+	resident, peak, err := residentMemory()
 	if err != nil {
 		return usage{}, err
 	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return usage{CPU: time.Duration(r.Utime.Nano() + r.Stime.Nano()), Mallocs: m.Mallocs, Bytes: m.TotalAlloc, Peak: peak}, nil
+	return usage{
+		CPU: time.Duration(r.Utime.Nano() + r.Stime.Nano()), Mallocs: m.Mallocs, Bytes: m.TotalAlloc,
+		Resident: resident, Peak: peak,
+	}, nil
 }
 
-// peakMemory is the most that this process has had resident. What getrusage
-// says counts the parent's memory as well.
-func peakMemory() (int64, error) {
+// residentMemory is how many bytes this process has resident now, and has had at most.
+// What getrusage says counts the parent's memory as well.
+func residentMemory() (resident, peak int64, err error) {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
-		return 0, fmt.Errorf("read peak memory: %w", err)
+		return 0, 0, fmt.Errorf("read memory: %w", err)
 	}
 	for line := range strings.Lines(string(status)) {
+		name, value, _ := strings.Cut(line, ":")
 		var kib int64
-		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kib); err == nil {
-			return kib << 10, nil
+		if n, _ := fmt.Sscanf(value, "%d kB", &kib); n == 1 {
+			switch name {
+			case "VmRSS":
+				resident = kib << 10
+			case "VmHWM":
+				peak = kib << 10
+			}
 		}
 	}
-	return 0, errors.New("read peak memory: /proc/self/status does not have it")
+	if resident == 0 || peak == 0 {
+		return 0, 0, errors.New("read memory: /proc/self/status does not have it")
+	}
+	return resident, peak, nil
 }
 
 // child is a running child as its parent sees it.

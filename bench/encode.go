@@ -5,9 +5,7 @@ package main
 
 import (
 	"fmt"
-	"maps"
 	"runtime"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -52,16 +50,6 @@ func encodings() (gateway, obvious, floor encoding, err error) {
 	return gateway, obvious, floor, nil
 }
 
-// encodeMixes are the events to encode, by the names of their cells.
-func encodeMixes() map[string]*mix {
-	return map[string]*mix{
-		"encode":         newMix(1),
-		"encode-small":   newMixOf(1, (*mix).small),
-		"encode-large":   newMixOf(1, (*mix).large),
-		"encode-private": newMixOf(1, (*mix).private),
-	}
-}
-
 // encodeCells measure encoding alone, on one goroutine of this process.
 func encodeCells() ([]cell, error) {
 	gateway, obvious, floor, err := encodings()
@@ -69,9 +57,9 @@ func encodeCells() ([]cell, error) {
 		return nil, err
 	}
 	var cells []cell
-	mixes := encodeMixes()
-	for _, name := range slices.Sorted(maps.Keys(mixes)) {
-		events, err := mixes[name].events(2000)
+	for _, k := range kinds() {
+		name := "encode" + k.suffix
+		events, err := newMixOf(1, k.event).events(2000)
 		if err != nil {
 			return nil, err
 		}

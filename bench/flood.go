@@ -16,7 +16,6 @@ const (
 	// The licensed sender: a message each interval, over several streams.
 	pacedInterval = 10 * time.Millisecond
 	pacedStreams  = 4
-	pacedWindow   = 1000
 	// The flood: streams from as many addresses as there are connections.
 	floodConnections = 64
 	floodStreams     = 4 // on each connection
@@ -75,8 +74,14 @@ func (a *arena) flood(d time.Duration) (r floodRound, err error) {
 			return err
 		}
 		started := time.Now()
-		acks, err := load.run(pacedWindow, paced(messages, started, d))
+		if err := load.open(); err != nil {
+			return err
+		}
+		acks, err := load.run(pacedWindow, paced(messages, pacedStreams, pacedInterval, started, d))
 		if err != nil {
+			return err
+		}
+		if err := load.hangUp(); err != nil {
 			return err
 		}
 		took := time.Since(started).Seconds()
@@ -109,22 +114,6 @@ func (a *arena) flood(d time.Duration) (r floodRound, err error) {
 		return r, err
 	}
 	return r, phase(&r.GoesOn, d, flood)
-}
-
-// paced returns messages at the times at which they are due. One that is sent
-// late counts from when it was due, so that waiting in line is waiting.
-func paced(messages []message, started time.Time, d time.Duration) func(stream int) (message, time.Time, bool) {
-	var sent [pacedStreams]int
-	return func(stream int) (message, time.Time, bool) {
-		k := sent[stream]*pacedStreams + stream
-		sent[stream]++
-		due := started.Add(time.Duration(k) * pacedInterval)
-		if due.Sub(started) >= d {
-			return message{}, due, false
-		}
-		time.Sleep(time.Until(due))
-		return messages[k%len(messages)], due, true
-	}
 }
 
 // floodRole sends as many events as it can, without a licence, and opens each

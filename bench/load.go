@@ -4,11 +4,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -73,10 +75,18 @@ type ack struct {
 	latency time.Duration // from when it was, or should have been, sent
 }
 
-// exchange sends the messages that next returns, and half-closes when there are
-// no more. At most window messages are unanswered at any time. next returns
-// when the message was due; it may wait. acked is called with each answer. An
-// event that is not accepted ends it with an error, unless lenient.
+func eventsOf(acks []ack) int {
+	n := 0
+	for _, a := range acks {
+		n += a.events
+	}
+	return n
+}
+
+// exchange sends the messages that next returns until there are no more, and
+// waits for the answers. At most window messages are unanswered at any time.
+// next returns when the message was due; it may wait. acked is called with each
+// answer. An event that is not accepted ends it with an error, unless lenient.
 func exchange(stream grpc.ClientStream, window int, next func() (m message, due time.Time, ok bool), acked func(ack), lenient bool) error {
 	type sent struct {
 		events int
@@ -87,18 +97,13 @@ func exchange(stream grpc.ClientStream, window int, next func() (m message, due 
 	received := make(chan error, 1)
 	go func() {
 		received <- func() error {
-			for {
+			for s := range waiting {
 				var answer []byte
-				if err := stream.RecvMsg(&answer); err != nil {
-					if errors.Is(err, io.EOF) {
-						if n := len(free); n > 0 {
-							return fmt.Errorf("the stream ended with %d messages unanswered", n)
-						}
-						return nil
-					}
+				if err := stream.RecvMsg(&answer); errors.Is(err, io.EOF) {
+					return errors.New("the stream ended with a message unanswered")
+				} else if err != nil {
 					return err
 				}
-				s := <-waiting
 				n, err := acceptedIn(answer)
 				if err != nil {
 					return err
@@ -109,6 +114,7 @@ func exchange(stream grpc.ClientStream, window int, next func() (m message, due 
 				acked(ack{n, time.Since(s.due)})
 				<-free
 			}
+			return nil
 		}()
 	}()
 	for {
@@ -119,18 +125,27 @@ func exchange(stream grpc.ClientStream, window int, next func() (m message, due 
 		}
 		m, due, ok := next()
 		if !ok {
-			<-free
-			break
+			close(waiting)
+			return <-received
 		}
 		waiting <- sent{m.events, due}
 		if err := stream.SendMsg(m.wire); err != nil {
 			return <-received // which knows why
 		}
 	}
+}
+
+// hangUp ends a stream whose messages have all been answered.
+func hangUp(stream grpc.ClientStream) error {
 	if err := stream.CloseSend(); err != nil {
 		return err
 	}
-	return <-received
+	var answer []byte
+	err := stream.RecvMsg(&answer)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return cmp.Or(err, errors.New("there was one answer too many"))
 }
 
 // acceptedIn counts the events that a response says were accepted. A server
@@ -163,15 +178,22 @@ func acceptedIn(response []byte) (int, error) {
 	return succeeded, nil
 }
 
-// A loader keeps streams to one server, each on a connection of its own.
+// maxConnections is how many connections a loader has at most. More streams
+// share them, because the gateway takes 500 connections from one address.
+const maxConnections = 100
+
+// A loader sends over streams to one server, each on a connection of its own as
+// long as there are enough.
 type loader struct {
 	conns    []*grpc.ClientConn
 	metadata *pb.RecordEventsRequestMetadata
+	streams  []grpc.ClientStream // those that are open
+	cancel   context.CancelFunc  // ends them
 }
 
 func newLoader(address string, streams int, md *pb.RecordEventsRequestMetadata) (*loader, error) {
-	l := &loader{metadata: md}
-	for range streams {
+	l := &loader{metadata: md, streams: make([]grpc.ClientStream, streams)}
+	for range min(streams, maxConnections) {
 		conn, err := dial(address, "")
 		if err != nil {
 			return nil, err
@@ -187,31 +209,50 @@ func (l *loader) close() {
 	}
 }
 
-// run opens a stream on each connection and exchanges messages. next is called
-// with the number of the stream.
+// open opens the streams.
+func (l *loader) open() error {
+	var ctx context.Context
+	ctx, l.cancel = context.WithCancel(context.Background())
+	return l.each(func(i int) (err error) {
+		l.streams[i], err = open(ctx, l.conns[i%len(l.conns)], l.metadata)
+		return err
+	})
+}
+
+// run exchanges messages over all streams. next is called with the number of
+// the stream.
 func (l *loader) run(window int, next func(stream int) (message, time.Time, bool)) ([]ack, error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	acks := make([][]ack, len(l.conns))
-	errs := make([]error, len(l.conns))
-	var wg sync.WaitGroup
-	for i, conn := range l.conns {
+	acks := make([][]ack, len(l.streams))
+	err := l.each(func(i int) error {
+		return exchange(l.streams[i], window, func() (message, time.Time, bool) { return next(i) },
+			func(a ack) { acks[i] = append(acks[i], a) }, false)
+	})
+	return slices.Concat(acks...), err
+}
+
+// hangUp ends the streams.
+func (l *loader) hangUp() error {
+	err := l.each(func(i int) error { return hangUp(l.streams[i]) })
+	l.cancel()
+	return err
+}
+
+// each calls do for all streams at once. After an error it ends the others, and
+// returns the first one.
+func (l *loader) each(do func(stream int) error) error {
+	var (
+		wg    sync.WaitGroup
+		once  sync.Once
+		first error
+	)
+	for i := range l.streams {
 		wg.Go(func() {
-			stream, err := open(ctx, conn, l.metadata)
-			if err == nil {
-				err = exchange(stream, window, func() (message, time.Time, bool) { return next(i) },
-					func(a ack) { acks[i] = append(acks[i], a) }, false)
-			}
-			if err != nil {
-				errs[i] = fmt.Errorf("send: %w", err)
-				cancel()
+			if err := do(i); err != nil {
+				once.Do(func() { first = fmt.Errorf("send: %w", err) })
+				l.cancel()
 			}
 		})
 	}
 	wg.Wait()
-	var all []ack
-	for _, a := range acks {
-		all = append(all, a...)
-	}
-	return all, errors.Join(errs...)
+	return first
 }

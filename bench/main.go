@@ -7,7 +7,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,21 +17,28 @@ import (
 	"time"
 )
 
-const help = `usage: go run ./bench [-quick] [-run REGEXP] [-json FILE] [-profile DIR]
+const help = `usage: go run ./bench [-quick] [-run REGEXP] [-json FILE] [-svg FILE] [-profile DIR]
+       go run ./bench -from FILE [-svg FILE]
 
 Measures encoding; what it costs to prove managed services; the gateway end to
-end into nothing, into a Pub/Sub-protocol fake and into SQLite; what a flood of
+end into nothing, into a Pub/Sub-protocol fake and into SQLite, with few and many
+streams, small and large messages; how long a message waits for its answer, alone
+and under load; how much memory a thousand streams take; what a flood of
 unlicensed senders does to a licensed one; an instance that records into SQLite
 and PostgreSQL and exports its queue; and a pipeline that lands events in DuckDB.
-It takes about 25 minutes, and 20 GB of disk in $TMPDIR; progress is on standard
+It takes about 35 minutes, and 20 GB of disk in $TMPDIR; progress is on standard
 error. Nothing else should run on the machine meanwhile.
 
   go run ./bench
   go run ./bench -quick
   go run ./bench -run '^(encode|discard)/'
+  go run ./bench -run '^(streams|batch)-'
+  go run ./bench -run '^(latency|memory|flood)$'
   go run ./bench -run '^(record|drain)-sqlite/'
   go run ./bench -run '^land'
   go run ./bench -run discard/gateway -profile /tmp && go tool pprof -top /tmp/discard-gateway.pprof
+  go run ./bench -json docs/speed.json -svg docs/speed.svg
+  go run ./bench -from docs/speed.json
 
 It exits with 1 if anything was lost or failed. How long things took never makes
 it fail.
@@ -40,13 +46,14 @@ it fail.
 Flags:
 `
 
-// rounds is how often each figure is measured.
+// rounds is how often each figure is measured; in a quick run, some are only
+// once.
 const rounds = 3
 
 type options struct {
-	quick         bool
-	run           *regexp.Regexp
-	json, profile string
+	quick                    bool
+	run                      *regexp.Regexp
+	json, svg, from, profile string
 }
 
 func main() {
@@ -75,9 +82,11 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
-	f.BoolVar(&o.quick, "quick", false, "measure each figure for a fraction of a second, with fewer events queued, to see that it works: about a minute")
-	pattern := f.String("run", "", "measure only what matches this `regexp`: encode/gateway, encode/obvious, …, auth/message-jwt, …, sqlite/floor, record-sqlite/queue-1-empty, …, drain-postgres/exporter, …, flood")
+	f.BoolVar(&o.quick, "quick", false, "measure each figure for a fraction of a second, with fewer events queued, to see that it works: about three minutes")
+	pattern := f.String("run", "", "measure only what matches this `regexp`: encode/gateway, encode/obvious, …, auth/message-jwt, …, sqlite/floor, discard-large/gateway, …, streams-1000/floor, batch-1/gateway, …, latency, memory, flood, record-sqlite/queue-1-empty, …, drain-postgres/exporter, …")
 	f.StringVar(&o.json, "json", "", "write all samples to this `file` too")
+	f.StringVar(&o.svg, "svg", "", "draw the events that a core-second is good for in this `file`")
+	f.StringVar(&o.from, "from", "", "measure nothing, and print what this `file` says, which -json has written")
 	f.StringVar(&o.profile, "profile", "", "write a CPU profile of each server into this `directory`")
 	err := f.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -88,6 +97,9 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	}
 	if err == nil && f.NArg() > 0 {
 		err = fmt.Errorf("unexpected argument %q; -help shows the flags", f.Arg(0))
+	}
+	if err == nil && o.from != "" && (o.quick || *pattern != "" || o.json != "" || o.profile != "") {
+		err = errors.New("-from measures nothing, and so goes with no flag but -svg")
 	}
 	if err != nil {
 		return o, err
@@ -104,6 +116,33 @@ func parse(args []string, stdout io.Writer) (options, error) {
 }
 
 func run(o options, stdout, progress io.Writer) (err error) {
+	r := &report{Machine: thisMachine(), Quick: o.quick}
+	if o.from != "" {
+		r, err = readReport(o.from)
+	} else {
+		err = r.fill(o, progress)
+	}
+	if err != nil {
+		return err
+	}
+	if o.json != "" {
+		if err := r.write(o.json); err != nil {
+			return err
+		}
+	}
+	r.print(stdout)
+	if o.svg == "" {
+		return nil
+	}
+	drawn, err := r.chart()
+	if err != nil {
+		return fmt.Errorf("-svg: %w", err)
+	}
+	return os.WriteFile(o.svg, drawn, 0o644)
+}
+
+// fill measures.
+func (r *report) fill(o options, progress io.Writer) (err error) {
 	dir, err := os.MkdirTemp("", "telemetry-bench")
 	if err != nil {
 		return err
@@ -132,77 +171,92 @@ func run(o options, stdout, progress io.Writer) (err error) {
 	defer func() { err = errors.Join(err, rec.close()) }()
 	drain := &draining{arena: a, instances: i, queued: 1_000_000}
 	land := &landing{arena: a, dir: dir, events: 500_000, stocks: []int{0, 1_000_000, 10_000_000}, progress: rec.progress}
+	rest, fewer := time.Minute, rounds
 	if o.quick {
 		rec.queued, drain.queued = 200_000, 100_000
 		land.events, land.stocks = 100_000, []int{0, 200_000}
+		rest, fewer = 2*time.Second, 1
 	}
-	r := &report{Machine: thisMachine()}
 	r.Queued, r.Drained, r.Landed = rec.queued, drain.queued, land.events
 	for _, group := range []struct {
-		cells       []cell
+		trials      []trial
+		times       int
 		full, quick time.Duration
 	}{
-		{encoding, time.Second, 100 * time.Millisecond},
-		{authenticating, time.Second, 100 * time.Millisecond},
-		{a.endToEndCells(), 3 * time.Second, 200 * time.Millisecond},
-		{rec.cells(), 3 * time.Second, 200 * time.Millisecond},
-		{drain.cells(), 0, 0},
-		{land.cells(), 20 * time.Second, 3 * time.Second},
+		{r.trials(encoding), rounds, time.Second, 100 * time.Millisecond},
+		{r.trials(authenticating), rounds, time.Second, 100 * time.Millisecond},
+		{r.trials(a.endToEndCells()), rounds, 3 * time.Second, 200 * time.Millisecond},
+		{r.trials(a.shapeCells(o.quick)), fewer, time.Second, 100 * time.Millisecond},
+		{[]trial{{"latency", into(&r.Latency, a.latency)}}, fewer, 5 * time.Second, 300 * time.Millisecond},
+		{[]trial{{"memory", into(&r.Memory, func(d time.Duration) (memoryRound, error) { return a.memory(d, rest) })}}, fewer, 5 * time.Second, 500 * time.Millisecond},
+		{[]trial{{"flood", into(&r.Flood, a.flood)}}, rounds, 5 * time.Second, 300 * time.Millisecond},
+		{r.trials(rec.cells()), rounds, 3 * time.Second, 200 * time.Millisecond},
+		{r.trials(drain.cells()), rounds, 0, 0},
+		{r.trials(land.cells()), rounds, 20 * time.Second, 3 * time.Second},
 	} {
 		d := group.full
 		if o.quick {
 			d = group.quick
 		}
-		if err := r.measure(group.cells, o.run, d, progress); err != nil {
+		if err := measure(group.trials, o.run, group.times, d, progress); err != nil {
 			return err
 		}
 	}
-	d := 5 * time.Second
-	if o.quick {
-		d = 300 * time.Millisecond
-	}
-	for i := 0; i < rounds && o.run.MatchString("flood"); i++ {
-		fmt.Fprintf(progress, "round %d of %d: flood\n", i+1, rounds)
-		f, err := a.flood(d)
-		if err != nil {
-			return fmt.Errorf("flood: %w", err)
-		}
-		r.Flood = append(r.Flood, f)
-	}
-	if len(r.Rows) == 0 && len(r.Flood) == 0 {
+	if r.empty() {
 		return errors.New("-run matches nothing")
 	}
-	if o.json != "" {
-		data, err := json.MarshalIndent(r, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(o.json, append(data, '\n'), 0o644); err != nil {
-			return err
-		}
-	}
-	r.print(stdout)
 	return nil
 }
 
-// measure measures cells in turn, round after round, for d each.
-func (r *report) measure(cells []cell, only *regexp.Regexp, d time.Duration, progress io.Writer) error {
-	for i := range rounds {
-		for _, c := range cells {
-			if !only.MatchString(c.name) {
-				continue
-			}
-			fmt.Fprintf(progress, "round %d of %d: %s\n", i+1, rounds, c.name)
+// A trial is one thing that is measured in each round, and put into the report.
+type trial struct {
+	name    string
+	measure func(time.Duration) error
+}
+
+// trials are those of cells, whose samples become rows.
+func (r *report) trials(cells []cell) []trial {
+	var trials []trial
+	for _, c := range cells {
+		trials = append(trials, trial{c.name, func(d time.Duration) error {
 			s, err := c.measure(d)
 			if err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
+				return err
+			}
+			if r.row(c.name) == nil {
+				r.Rows = append(r.Rows, &row{Name: c.name})
 			}
 			found := r.row(c.name)
-			if found == nil {
-				found = &row{Name: c.name}
-				r.Rows = append(r.Rows, found)
-			}
 			found.Samples = append(found.Samples, s)
+			return nil
+		}})
+	}
+	return trials
+}
+
+// into is for what has figures of its own.
+func into[T any](list *[]T, measure func(time.Duration) (T, error)) func(time.Duration) error {
+	return func(d time.Duration) error {
+		found, err := measure(d)
+		if err != nil {
+			return err
+		}
+		*list = append(*list, found)
+		return nil
+	}
+}
+
+// measure makes trials in turn, so many rounds, of d each.
+func measure(trials []trial, only *regexp.Regexp, times int, d time.Duration, progress io.Writer) error {
+	for i := range times {
+		for _, t := range trials {
+			if !only.MatchString(t.name) {
+				continue
+			}
+			fmt.Fprintf(progress, "round %d of %d: %s\n", i+1, times, t.name)
+			if err := t.measure(d); err != nil {
+				return fmt.Errorf("%s: %w", t.name, err)
+			}
 		}
 	}
 	return nil

@@ -33,6 +33,21 @@ func newMixOf(seed uint64, event func(*mix) *pb.Event) *mix {
 	return &mix{rand.New(rand.NewPCG(seed, 0)), time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC), event}
 }
 
+// A kind is one kind of events.
+type kind struct {
+	suffix string // of the names of its cells; empty for the test mix
+	event  func(*mix) *pb.Event
+}
+
+func kinds() []kind {
+	return []kind{
+		{"", (*mix).usual},
+		{"-small", (*mix).small},
+		{"-large", (*mix).large},
+		{"-private", (*mix).private},
+	}
+}
+
 // usual makes an event of about 400 bytes on the wire, as instances really send
 // them.
 func (m *mix) usual() *pb.Event {

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -14,14 +15,45 @@ import (
 	"text/tabwriter"
 )
 
-// report is all that a run found. It is also what -json writes.
+// report is all that a run found. It is also what -json writes and -from reads.
 type report struct {
 	Machine machine
-	Queued  int // events in the full queue that is recorded into
-	Drained int // events in a queue that is exported
-	Landed  int // events in a topic that is landed
+	Quick   bool // so that the figures mean nothing
+	Queued  int  // events in the full queue that is recorded into
+	Drained int  // events in a queue that is exported
+	Landed  int  // events in a topic that is landed
 	Rows    []*row
-	Flood   []floodRound `json:",omitempty"`
+	Flood   []floodRound   `json:",omitempty"`
+	Latency []latencyRound `json:",omitempty"`
+	Memory  []memoryRound  `json:",omitempty"`
+}
+
+// readReport reads what -json has written.
+func readReport(file string) (*report, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	r := new(report)
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, fmt.Errorf("%s is not what -json writes: %w", file, err)
+	}
+	if r.empty() {
+		return nil, fmt.Errorf("%s has nothing measured in it; name what -json has written", file)
+	}
+	return r, nil
+}
+
+func (r *report) write(file string) error {
+	data, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(data, '\n'), 0o644)
+}
+
+func (r *report) empty() bool {
+	return len(r.Rows)+len(r.Flood)+len(r.Latency)+len(r.Memory) == 0
 }
 
 // row is the samples of one cell, one for each round.
@@ -78,7 +110,15 @@ sender, the server and the fake Pub/Sub server are processes of their own.
 "gateway" is the gateway. "obvious" decodes whole messages, encodes each event
 as above, and publishes each with a future of its own from %d goroutines. "floor"
 receives the same bytes with the same RPC library and publishes each event's
-bytes as they are. "sqlite" is durable: each acknowledged event is on the disk.
+bytes as they are. "sqlite" is durable: each acknowledged event is on the disk;
+"bare" is a loop that inserts the rows of the gateway, %[2]d a transaction.
+`
+
+const shapeLegend = `
+Other loads, into nothing and otherwise as above. "discard-small", "-large" and
+"-private" send these events. "streams-N" sends over N streams, which share %d
+connections if there are more; 1,000 of them leave one message each unanswered.
+"batch-N" sends messages of N events.
 `
 
 const columnLegend = `
@@ -90,41 +130,63 @@ const columnLegend = `
              sent as is taken: it is the time in line, above all
   ×obvious   how many times less CPU than the obvious way takes
   ×floor     how many times more CPU than the floor takes
-Each figure is the median of %d rounds (least–most); the rounds take turns.
+Each figure is the median of the rounds (least–most), which take turns.
 `
 
 // print writes the tables.
 func (r *report) print(w io.Writer) {
 	m := r.Machine
 	fmt.Fprintf(w, "%s, %d processors, %s/%s, %s, commit %s\n", m.CPU, m.Cores, m.OS, m.Arch, m.Go, m.Commit)
-	var encode, auth, endToEnd, record, drain, land []*row
+	if r.Quick {
+		fmt.Fprintln(w, "A quick run, which shows that everything works: the figures mean nothing.")
+	}
+	var encode, auth, endToEnd, shapes, record, drain, land []*row
 	for _, row := range r.Rows {
-		switch {
-		case strings.HasPrefix(row.Name, "encode"):
+		switch what, _, _ := strings.Cut(row.Name, "/"); {
+		case strings.HasPrefix(what, "encode"):
 			encode = append(encode, row)
-		case strings.HasPrefix(row.Name, "auth/"):
+		case what == "auth":
 			auth = append(auth, row)
-		case strings.HasPrefix(row.Name, "record-"):
+		case strings.HasPrefix(what, "record-"):
 			record = append(record, row)
-		case strings.HasPrefix(row.Name, "drain-"):
+		case strings.HasPrefix(what, "drain-"):
 			drain = append(drain, row)
 		case row.Name == delayName:
-		case strings.HasPrefix(row.Name, "land-"):
+		case strings.HasPrefix(what, "land-"):
 			land = append(land, row)
-		default:
+		case what == "discard" || what == "pubsub" || what == "sqlite":
 			endToEnd = append(endToEnd, row)
+		default:
+			shapes = append(shapes, row)
 		}
 	}
+	r.printBounds(w)
 	if len(encode) > 0 {
 		fmt.Fprint(w, encodeLegend, "\n")
 		r.table(w, encode, false)
 	}
-	if len(endToEnd) > 0 {
-		fmt.Fprintf(w, endToEndLegend+"\n", sendStreams, sendEvents, sendWindow, obviousWorkers)
-		r.table(w, endToEnd, true)
+	if len(endToEnd)+len(shapes) > 0 {
+		l := usualLoad()
+		fmt.Fprintf(w, endToEndLegend+"\n", l.streams, l.events, l.window, obviousWorkers)
+		if len(endToEnd) > 0 {
+			r.table(w, endToEnd, true)
+		}
 	}
-	if len(encode)+len(endToEnd) > 0 {
-		fmt.Fprintf(w, columnLegend, rounds)
+	if len(shapes) > 0 {
+		fmt.Fprintf(w, shapeLegend+"\n", maxConnections)
+		r.table(w, shapes, true)
+	}
+	if len(encode)+len(endToEnd)+len(shapes) > 0 {
+		fmt.Fprint(w, columnLegend)
+	}
+	if r.stage(stages()[2]) != (spread{}) {
+		r.printStages(w)
+	}
+	if len(r.Latency) > 0 {
+		r.printLatency(w)
+	}
+	if len(r.Memory) > 0 {
+		r.printMemory(w)
 	}
 	if len(auth) > 0 {
 		r.printAuth(w, auth)
@@ -185,11 +247,7 @@ func (r *row) spread(of func(sample) float64) spread {
 	if r == nil {
 		return spread{}
 	}
-	var values []float64
-	for _, s := range r.Samples {
-		values = append(values, of(s))
-	}
-	return spreadOf(values)
+	return spreadOver(r.Samples, of)
 }
 
 func (s sample) cpu() float64 { return s.CPU }
@@ -232,18 +290,11 @@ func (r *report) printFlood(w io.Writer) {
 		{"goes on", func(f floodRound) floodPhase { return f.GoesOn }},
 	} {
 		over := func(of func(floodPhase) float64) spread {
-			var values []float64
-			for _, f := range r.Flood {
-				values = append(values, of(row.phase(f)))
-			}
-			return spreadOf(values)
-		}
-		var ratios []float64
-		for _, f := range r.Flood {
-			ratios = append(ratios, row.phase(f).P99/f.Calm.P99)
+			return spreadOver(r.Flood, func(f floodRound) float64 { return of(row.phase(f)) })
 		}
 		fmt.Fprintf(t, "%s\t%v\t%v\t%v\t%s\t%s\t%s\t%s\t%s\t\n", row.name,
-			over(func(p floodPhase) float64 { return p.P50 }), over(func(p floodPhase) float64 { return p.P99 }), spreadOf(ratios),
+			over(func(p floodPhase) float64 { return p.P50 }), over(func(p floodPhase) float64 { return p.P99 }),
+			spreadOver(r.Flood, func(f floodRound) float64 { return row.phase(f).P99 / f.Calm.P99 }),
 			figure(over(func(p floodPhase) float64 { return p.Offered }).Median),
 			figure(over(func(p floodPhase) float64 { return p.Admitted }).Median),
 			figure(over(func(p floodPhase) float64 { return p.RefusedStreams }).Median),

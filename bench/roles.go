@@ -38,6 +38,7 @@ func roles() map[string]func(childConfig) (*served, error) {
 		"obvious": onLoopback(obviousRole),
 		"floor":   onLoopback(floorRole),
 		"pubsub":  onLoopback(pubsubRole),
+		"bare":    bareRole,
 		"flood":   floodRole,
 
 		"export":         exports(exportRole),
@@ -152,6 +153,7 @@ func obviousRole(l net.Listener, c childConfig) (func() error, error) {
 const (
 	pubsubProject = "bench"
 	pubsubTopic   = "events"
+	pubsubURL     = "gcppubsub://projects/" + pubsubProject + "/topics/" + pubsubTopic
 )
 
 func pubsubRole(l net.Listener, _ childConfig) (func() error, error) {

@@ -71,6 +71,15 @@ func spreadOf(values []float64) spread {
 	return spread{median, v[0], v[len(v)-1]}
 }
 
+// spreadOver is the spread of a figure of several rounds.
+func spreadOver[T any](rounds []T, of func(T) float64) spread {
+	var values []float64
+	for _, r := range rounds {
+		values = append(values, of(r))
+	}
+	return spreadOf(values)
+}
+
 // String is the median with the least and the most.
 func (s spread) String() string {
 	if s == (spread{}) {

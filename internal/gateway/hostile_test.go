@@ -267,27 +267,35 @@ func TestOddEnds(t *testing.T) {
 // post sends a request over HTTP/2, whose body is open until it is answered.
 func post(t *testing.T, l *pipeListener, path, contentType string, send func(w io.Writer)) *http.Response {
 	t.Helper()
+	body, w := io.Pipe()
+	defer w.Close()
+	go send(w)
+	r, _ := postBody(t, l, path, contentType, body)
+	return r
+}
+
+// postBody returns the response once all of it is there.
+func postBody(t *testing.T, l *pipeListener, path, contentType string, body io.Reader) (*http.Response, []byte) {
+	t.Helper()
 	p := new(http.Protocols)
 	p.SetUnencryptedHTTP2(true)
 	transport := &http.Transport{Protocols: p, DialContext: l.dial}
 	defer transport.CloseIdleConnections()
-	body, w := io.Pipe()
-	defer w.Close()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://gateway"+path, body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", contentType)
-	go send(w)
 	r, err := transport.RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Body.Close()
-	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+	answer, err := io.ReadAll(r.Body)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return r
+	return r, answer
 }
 
 // TestUnaryCallGoesOn after its only message: it neither waits for memory while

@@ -1,0 +1,110 @@
+// Copyright 2026 The Telemetry Gateway Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
+	"github.com/telemetrygateway/telemetry/internal/topic"
+)
+
+// TestPublishWhileReceiving sends five messages while the topic keeps the first:
+// one more is received and encoded meanwhile, and no third. All responses come, in
+// order.
+func TestPublishWhileReceiving(t *testing.T) {
+	gate := &gatedTopic{Topic: new(topic.Discard)}
+	withGateway(t, gate, func(t *testing.T, g *Gateway, l *pipeListener) {
+		gate.entered, gate.leave = make(chan struct{}), make(chan struct{}) // of the bubble
+		const messages, each = 5, 3
+		received := func() float64 {
+			w := httptest.NewRecorder()
+			g.o.Metrics.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+			return sum(t, w.Body.String(), "telemetry_gateway_events_received_total")
+		}
+		body, w := io.Pipe()
+		go func() {
+			write(t, w, unlicensedIntroduction(t))
+			for n := range messages {
+				write(t, w, envelope(marshal(t, eventsMessage(events(fmt.Sprintf("m%d-", n), each)...))))
+			}
+			w.Close()
+		}()
+		answer := make(chan []byte)
+		go func() {
+			_, b := postBody(t, l, streamPath, "application/grpc", body)
+			answer <- b
+		}()
+		<-gate.entered
+		synctest.Wait()
+		if n := received(); n != 2*each {
+			t.Errorf("%v events were received while the first %d were published, want %d", n, each, 2*each)
+		}
+		close(gate.leave)
+		var got []string
+		for rest := <-answer; len(rest) > 5; {
+			size := int(rest[4]) | int(rest[3])<<8
+			var r pb.RecordEventsResponse
+			if err := proto.Unmarshal(rest[5:5+size], &r); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, r.SucceededEvents...)
+			rest = rest[5+size:]
+		}
+		var want []string
+		for n := range messages {
+			for _, e := range events(fmt.Sprintf("m%d-", n), each) {
+				want = append(want, e.Id)
+			}
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("got answers for %v, want %v", got, want)
+		}
+		nothingHeld(t, g, unlicensed)
+	})
+}
+
+// TestPanicEndsIdleStream: the sender is told at once, though it sends nothing
+// more.
+func TestPanicEndsIdleStream(t *testing.T) {
+	withGateway(t, brokenTopic{}, func(t *testing.T, g *Gateway, l *pipeListener) {
+		began := time.Now()
+		body, w := io.Pipe()
+		defer w.Close()
+		go write(t, w, unlicensedIntroduction(t), emptyEvents(10))
+		r, _ := postBody(t, l, streamPath, "application/grpc", body)
+		if got := r.Trailer.Get("Grpc-Status"); got != "13" {
+			t.Errorf("status %s, want 13", got)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("it took %v", took)
+		}
+		nothingHeld(t, g, unlicensed)
+	})
+}
+
+// TestBuffers lends what has been given back, and never less than is asked for.
+func TestBuffers(t *testing.T) {
+	var b buffers
+	for _, size := range []int{0, 1, 4096, 4097, 1 << 20, 1<<22 - 1, 1 << 22, 1<<22 + 1, 50 << 20} {
+		buf := b.take(size)
+		if len(buf) != 0 || cap(buf) < size || cap(buf) > max(2*size, 4096) {
+			t.Errorf("for %d bytes: %d of %d", size, len(buf), cap(buf))
+		}
+		b.give(append(buf, bytes.Repeat([]byte("x"), size)...))
+		b.give(make([]byte, 0, size))
+		if again := b.take(size); len(again) != 0 || cap(again) < size {
+			t.Errorf("for %d bytes again: %d of %d", size, len(again), cap(again))
+		}
+	}
+}
