@@ -139,7 +139,7 @@ func runGateway(ctx context.Context, args []string, stdout, stderr io.Writer) (e
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
 	go identities.Run(background)
-	go command.ReturnMemory(background)
+	go command.Garbage(background)
 	if adminListener != nil {
 		admin := &http.Server{Handler: observe.Admin(metrics.Handler(), health), ReadHeaderTimeout: limits.StallTimeout}
 		defer admin.Close()

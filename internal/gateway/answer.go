@@ -4,6 +4,7 @@
 package gateway
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -31,10 +32,6 @@ const (
 	failed       = telemetrygatewayv1.EventVerdict_OUTCOME_FAILED
 )
 
-// answerOverhead is what an event's verdict has at most, besides its texts; it need
-// not be exact.
-const answerOverhead = 24
-
 // verdict is what became of one event.
 type verdict struct {
 	id      string // empty if the event has none that can be read
@@ -55,10 +52,13 @@ type answer struct {
 // most frequent kind, costs its ID and seven bytes: a sender that reads no
 // answer before it has sent everything must not make us keep much.
 func (a *answer) append(dst []byte) []byte {
-	size := 0
+	size := protowire.SizeTag(retryAfterField) + protowire.SizeBytes(2*sizeOfVarint(1, math.MaxInt64))
 	for i := range a.verdicts {
 		v := &a.verdicts[i]
-		size += len(v.id) + len(v.reason) + len(v.field) + len(v.message) + answerOverhead
+		size += protowire.SizeTag(verdictsField) + protowire.SizeBytes(v.size())
+		if v.id != "" && v.outcome != failed {
+			size += protowire.SizeTag(succeededField) + protowire.SizeBytes(len(v.id))
+		}
 	}
 	dst = slices.Grow(dst, size)
 	for i := range a.verdicts {

@@ -38,6 +38,7 @@ type call struct {
 	// enveloped is set for gRPC, gRPC-Web and streaming Connect. Other bodies
 	// are one message without a prefix, of size bytes, or -1.
 	enveloped  bool
+	http1      bool
 	wireFormat bool // its messages are protobuf's, not JSON
 	compressed bool // one message without a prefix, compressed
 	size       int64
@@ -52,7 +53,7 @@ type call struct {
 	left      int64     // of the message being read
 	received  int64     // of a body that is one message
 	due       time.Time // when the message being read must be complete
-	deadline  time.Time // as last set
+	deadline  time.Time // of what is being waited for; zero for none
 	err       error     // of the last Read, which all later ones return
 
 	// arrived is how much of the message being read has; known is called once
@@ -61,6 +62,7 @@ type call struct {
 	known   func()
 
 	mu       sync.Mutex
+	overdue  *time.Timer // wakes at the deadline; nil until there is one
 	stopping bool
 	crowding bool // ended, because others wait for its memory
 	between  bool // no message is begun
@@ -79,7 +81,7 @@ func newCall(w http.ResponseWriter, r *http.Request, b *budget, maxBytes int64) 
 	// Neither the RPC library nor the standard asks for lower case.
 	t := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Type")))
 	enc := r.Header.Get("Content-Encoding")
-	return &call{
+	c := &call{
 		ctx:        r.Context(),
 		body:       r.Body,
 		control:    http.NewResponseController(w),
@@ -91,7 +93,12 @@ func newCall(w http.ResponseWriter, r *http.Request, b *budget, maxBytes int64) 
 		size:       r.ContentLength,
 		known:      func() {},
 		between:    true,
+		http1:      r.ProtoMajor == 1,
 	}
+	if c.http1 {
+		_ = c.control.SetReadDeadline(time.Time{}) // the call has its own
+	}
+	return c
 }
 
 // introduced says that the first message has been taken and whom later ones
@@ -127,8 +134,7 @@ func (c *call) handled() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.underWay--; c.underWay == 0 && c.between && !c.stopping && c.deadline.IsZero() {
-		c.deadline = time.Now().Add(limits.IdleTimeout)
-		_ = c.control.SetReadDeadline(c.deadline)
+		c.setDeadline(time.Now().Add(limits.IdleTimeout))
 	}
 }
 
@@ -149,7 +155,7 @@ func (c *call) stop() {
 	c.stopping = true
 	if c.between {
 		// Wakes a Read that waits for the next message.
-		_ = c.control.SetReadDeadline(time.Unix(1, 0))
+		c.wake()
 	}
 }
 
@@ -158,8 +164,34 @@ func (c *call) makeRoom() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.crowding = true
-	_ = c.control.SetReadDeadline(time.Unix(1, 0))
+	c.wake()
 }
+
+// setDeadline has a Read fail that waits for longer. The caller holds mu. To tell
+// the HTTP server each time would cost a message between goroutines, so it is told
+// only when the time has come.
+func (c *call) setDeadline(t time.Time) {
+	c.deadline = t
+	switch {
+	case t.IsZero():
+		if c.overdue != nil {
+			c.overdue.Stop()
+		}
+	case c.overdue == nil:
+		c.overdue = time.AfterFunc(time.Until(t), func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if !c.deadline.IsZero() && !time.Now().Before(c.deadline) { // it may have moved
+				c.wake()
+			}
+		})
+	default:
+		c.overdue.Reset(time.Until(t))
+	}
+}
+
+// wake makes a Read fail that waits. The caller holds mu.
+func (c *call) wake() { _ = c.control.SetReadDeadline(time.Unix(1, 0)) }
 
 // arrive waits until there is memory to receive a message of size bytes.
 func (c *call) arrive(size int64) error {
@@ -182,6 +214,13 @@ func (c *call) end() {
 	c.charge.b.shares[c.class].receivers.remove(c)
 	c.charge.release()
 	c.known()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.setDeadline(time.Time{}) // control is not to be used any more
+	if c.http1 {
+		// The server reads to the end what the call has not.
+		_ = c.control.SetReadDeadline(time.Now().Add(limits.StallTimeout))
+	}
 }
 
 func (c *call) Close() error { return c.body.Close() }
@@ -329,15 +368,9 @@ func (c *call) complete(size int64) error {
 	// was to make room and has arrived after all is forgiven.
 	c.mu.Lock()
 	c.crowding = false
-	var err error
-	if c.due = (time.Time{}); !c.deadline.IsZero() {
-		c.deadline = time.Time{}
-		err = c.control.SetReadDeadline(c.deadline)
-	}
+	c.due = time.Time{}
+	c.setDeadline(c.due)
 	c.mu.Unlock()
-	if err != nil {
-		return fmt.Errorf("clear read deadline: %w", err)
-	}
 	if c.compressed {
 		size = c.max // what it may become
 	} else if c.introduction {
@@ -407,13 +440,9 @@ func (c *call) wait(timeout time.Duration, between bool) error {
 	if between && c.underWay > 0 {
 		deadline = time.Time{} // handled sets it
 	}
-	// Setting a deadline costs a message between goroutines, so one that
-	// changes little is left as it is.
+	// One that changes little is left as it is.
 	if deadline != c.deadline && (between != c.between || deadline.Sub(c.deadline).Abs() > time.Second) {
-		if err := c.control.SetReadDeadline(deadline); err != nil {
-			return fmt.Errorf("set read deadline: %w", err)
-		}
-		c.deadline = deadline
+		c.setDeadline(deadline)
 	}
 	c.between = between
 	return nil

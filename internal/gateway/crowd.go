@@ -21,6 +21,9 @@ type receivers struct {
 	mu    sync.Mutex
 	calls map[*call]time.Time // when the message began
 	ended time.Time           // when a call was last ended
+
+	waiting int    // those who wait for memory
+	enough  func() // ends the goroutine that makes room for them
 }
 
 func (r *receivers) add(c *call) {
@@ -39,23 +42,35 @@ func (r *receivers) remove(c *call) {
 	delete(r.calls, c)
 }
 
-// crowded has the slowest call make room, every second, until the function that
-// it returns is called. Without others who wait, a slow sender has time.
+// crowded has the slowest call make room, every second, until everybody who has
+// called it has called what it returns. Without others who wait, a slow sender has
+// time.
 func (r *receivers) crowded() (enough func()) {
-	done := make(chan struct{})
-	go func() {
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-tick.C:
-				r.endSlowest(time.Now())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waiting++; r.waiting == 1 {
+		done := make(chan struct{})
+		r.enough = func() { close(done) }
+		go func() {
+			tick := time.NewTicker(time.Second)
+			defer tick.Stop()
+			for {
+				select {
+				case <-done:
+					return
+				case <-tick.C:
+					r.endSlowest(time.Now())
+				}
 			}
+		}()
+	}
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.waiting--; r.waiting == 0 {
+			r.enough()
 		}
-	}()
-	return func() { close(done) }
+	}
 }
 
 // endSlowest ends the call whose message arrives most slowly, if it is slow,

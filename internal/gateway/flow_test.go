@@ -484,6 +484,42 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
+// TestSlowBody has as long to arrive over HTTP/1.1 as its size allows, and its
+// events as long to be published as the topic takes.
+func TestSlowBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, transport, stop := serveOnPipe(t, slowTopic{new(topic.Discard)})
+		transport.Protocols = new(http.Protocols)
+		transport.Protocols.SetHTTP1(true)
+		request := marshal(t, &pb.RecordEventBatchRequest{Metadata: unlicensedMetadata("a"), Events: events(slow, 5000)})
+		body, w := io.Pipe()
+		go func() {
+			defer w.Close()
+			for parts := 4; parts > 0; parts-- {
+				n := len(request) / parts
+				write(t, w, request[:n])
+				request = request[n:]
+				time.Sleep(limits.StallTimeout / 2) // of the bubble's clock
+			}
+		}()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://gateway"+batchPath, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.ContentLength = int64(len(request))
+		req.Header.Set("Content-Type", "application/proto")
+		r, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(r.Body)
+		if err != nil || r.StatusCode != http.StatusOK || bytes.Count(answer, []byte(slow)) != 5000 {
+			t.Errorf("%s, %d bytes, %v", r.Status, len(answer), err)
+		}
+		stop()
+	})
+}
+
 func write(t *testing.T, w io.Writer, parts ...[]byte) {
 	for _, p := range parts {
 		if _, err := w.Write(p); err != nil && !errors.Is(err, io.ErrClosedPipe) {

@@ -75,6 +75,7 @@ type Gateway struct {
 	// unlicensedStreams bounds how many of the calls are theirs.
 	unlicensedStreams *semaphore.Weighted
 	memory            memory
+	expansion         expansion
 	// refusals are logged here.
 	refusals *refusalLog
 

@@ -82,13 +82,13 @@ func (m *memory) letGo(x *message) {
 	m.messages.Put(x)
 }
 
-// chunk returns a chunk of a message, with room for so many bytes.
-func (m *memory) chunk(of *message, bytes int) *chunk {
+// chunk returns a chunk of a message.
+func (m *memory) chunk(of *message) *chunk {
 	c, ok := m.chunks.Get().(*chunk)
 	if !ok {
 		c = new(chunk)
 	}
-	c.message, c.arena = of, m.buffers.take(bytes)
+	c.message = of
 	return c
 }
 

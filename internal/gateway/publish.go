@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/telemetrygateway/telemetry/internal/identity"
@@ -32,6 +34,25 @@ const (
 // there are, this leaves most of the processors to the others.
 const unprovenRest = 3
 
+// usualExpansion is how many bytes of payloads are made of a byte of usual events.
+const usualExpansion = 2.5
+
+// expansion is how many bytes of payloads are made of a byte received.
+type expansion struct{ bits atomic.Uint64 }
+
+func (e *expansion) get() float64 {
+	if bits := e.bits.Load(); bits != 0 {
+		return math.Float64frombits(bits)
+	}
+	return usualExpansion
+}
+
+// saw moves what is expected towards what was seen, up at once and down slowly.
+// That another call does so at the same moment does no harm.
+func (e *expansion) saw(seen float64) {
+	e.bits.Store(math.Float64bits(max(seen, 0.9*e.get()+0.1*seen)))
+}
+
 // A session is one sender during one call. It is used by the goroutine that
 // receives, save for publish.
 type session struct {
@@ -42,9 +63,6 @@ type session struct {
 
 	encoding sync.Mutex // held while encoder is used
 	encoder  *payload.Encoder
-	// expansion is how many bytes of payloads were made of a byte received, of
-	// what there was most of so far.
-	expansion float64
 }
 
 // record makes each event of a message durable, in the topic or among the dead
@@ -73,15 +91,14 @@ func (s *session) each(ctx context.Context, m *message, f func(*chunk)) (limited
 		events, limited = nil, true
 	}
 	for done, more := 0, true; more; more = done < len(events) {
-		c := s.g.memory.chunk(m, s.room(m.wire))
+		c := s.g.memory.chunk(m)
 		var err error
 		if done, err = s.encode(ctx, events, done, c); err != nil {
 			c.canceled, done = len(events)-done, len(events)
 		}
-		if len(m.wire) > 0 {
-			s.expansion = max(s.expansion, min(float64(len(c.arena))/float64(len(m.wire)), limits.TinyFactor))
+		if c.last = done == len(events); c.last && len(m.wire) > 0 {
+			s.g.expansion.saw(min(float64(len(c.arena))/float64(len(m.wire)), limits.TinyFactor))
 		}
-		c.last = done == len(events)
 		f(c)
 	}
 	return limited
@@ -89,7 +106,8 @@ func (s *session) each(ctx context.Context, m *message, f func(*chunk)) (limited
 
 // room is how many bytes the payloads of a message's next chunk may need.
 func (s *session) room(wire []byte) int {
-	return int(min(s.expansion*float64(len(wire)), limits.ChunkBytes+turnBytes))
+	const margin = 1.1
+	return int(min(margin*s.g.expansion.get()*float64(len(wire)), limits.ChunkBytes+turnBytes))
 }
 
 // conclude measures and reports what became of a message.
@@ -137,6 +155,10 @@ func (s *session) encodeTurn(ctx context.Context, events [][]byte, first int, c 
 		worked = time.Since(began)
 		s.g.encoders.Release(1)
 	}()
+	if c.arena == nil {
+		// Those who wait for their turn need none yet.
+		c.arena = s.g.memory.buffers.take(s.room(c.message.wire))
+	}
 	s.encoding.Lock()
 	defer s.encoding.Unlock()
 	s.encoder.Use(&c.labels)

@@ -136,14 +136,15 @@ func (r *responder) run() {
 // write gives a sender as long to read a response as it may be idle: it may
 // be busy sending.
 func (r *responder) write(wire []byte) error {
-	if err := r.c.control.SetWriteDeadline(time.Now().Add(limits.IdleTimeout)); err != nil {
-		return internal("set write deadline: %w", err)
+	// See call.setDeadline.
+	overdue := make(chan struct{})
+	timer := time.AfterFunc(limits.IdleTimeout, func() {
+		defer close(overdue)
+		_ = r.c.control.SetWriteDeadline(time.Unix(1, 0))
+	})
+	err := r.conn.Send(&streamResponse{wire: wire})
+	if !timer.Stop() {
+		<-overdue // until when the call must not end
 	}
-	if err := r.conn.Send(&streamResponse{wire: wire}); err != nil {
-		return err
-	}
-	if err := r.c.control.SetWriteDeadline(time.Time{}); err != nil {
-		return internal("clear write deadline: %w", err)
-	}
-	return nil
+	return err
 }

@@ -96,9 +96,9 @@ func TestPanicEndsIdleStream(t *testing.T) {
 // TestBuffers lends what has been given back, and never less than is asked for.
 func TestBuffers(t *testing.T) {
 	var b buffers
-	for _, size := range []int{0, 1, 4096, 4097, 1 << 20, 1<<22 - 1, 1 << 22, 1<<22 + 1, 50 << 20} {
+	for _, size := range []int{0, 1, 4096, 4097, 5120, 5121, 200_000, 1 << 20, 1<<22 - 1, 1 << 22, 1<<22 + 1, 50 << 20} {
 		buf := b.take(size)
-		if len(buf) != 0 || cap(buf) < size || cap(buf) > max(2*size, 4096) {
+		if len(buf) != 0 || cap(buf) < size || cap(buf) > max(size*5/4, 4096) {
 			t.Errorf("for %d bytes: %d of %d", size, len(buf), cap(buf))
 		}
 		b.give(append(buf, bytes.Repeat([]byte("x"), size)...))
