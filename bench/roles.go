@@ -17,6 +17,7 @@ import (
 	"connectrpc.com/connect"
 	"connectrpc.com/otelconnect"
 
+	"github.com/telemetrygateway/telemetry/internal/command"
 	"github.com/telemetrygateway/telemetry/internal/gateway"
 	"github.com/telemetrygateway/telemetry/internal/identity"
 	"github.com/telemetrygateway/telemetry/internal/limits"
@@ -99,6 +100,7 @@ func gatewayRole(l net.Listener, c childConfig) (func() error, error) {
 	})
 	health := observe.NewHealth(observe.HealthOptions{Ready: t.Ping, Version: "bench"})
 	debug.SetMemoryLimit(limits.InFlightBytes + limits.PendingResponseBytes + limits.OtherBytes)
+	go command.Garbage(ctx)
 	mux := http.NewServeMux()
 	g.Handle(mux)
 	health.Handle(mux)

@@ -22,7 +22,7 @@ const (
 	// headroomBytes is how much garbage there may be when little is in use; when
 	// much is, it may be a part of that, as 1/headroomShare.
 	headroomBytes = 32 << 20
-	headroomShare = 4
+	headroomShare = 8
 	// usualBytes is what a process keeps to without a lack of headroom, all but its
 	// program included, and besideHeap what it then has besides the heap.
 	usualBytes = 208 << 20
@@ -73,7 +73,18 @@ type pacer struct {
 	limit   int64
 }
 
+// run paces until ctx ends.
 func (p *pacer) run(ctx context.Context) {
+	p.pace()
+	// What nobody refers to is cleaned up after the next collection.
+	runtime.AddCleanup(new([16]byte), func(p *pacer) {
+		if ctx.Err() == nil {
+			p.run(ctx)
+		}
+	}, p)
+}
+
+func (p *pacer) pace() {
 	_, live := heap()
 	if percent := headroom(live); percent < p.percent*9/10 || percent > p.percent*11/10 {
 		p.percent = percent
@@ -83,12 +94,6 @@ func (p *pacer) run(ctx context.Context) {
 		p.limit = limit
 		debug.SetMemoryLimit(limit)
 	}
-	// What nobody refers to is cleaned up after the next collection.
-	runtime.AddCleanup(new([16]byte), func(p *pacer) {
-		if ctx.Err() == nil {
-			p.run(ctx)
-		}
-	}, p)
 }
 
 // headroom is how much garbage there may be when so many bytes are in use, in
