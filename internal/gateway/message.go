@@ -58,15 +58,16 @@ type memory struct {
 	messages, chunks sync.Pool
 }
 
-func (m *memory) message() *message {
+// takeMessage returns an empty message.
+func (m *memory) takeMessage() *message {
 	if x, ok := m.messages.Get().(*message); ok {
 		return x
 	}
 	return new(message)
 }
 
-// letGo takes a message back, and its charge.
-func (m *memory) letGo(x *message) {
+// giveMessage takes a message back, and gives back its charge.
+func (m *memory) giveMessage(x *message) {
 	x.charge.release()
 	m.buffers.give(x.wire)
 	clear(x.request.events)
@@ -82,8 +83,8 @@ func (m *memory) letGo(x *message) {
 	m.messages.Put(x)
 }
 
-// chunk returns a chunk of a message.
-func (m *memory) chunk(of *message) *chunk {
+// takeChunk returns an empty chunk of a message.
+func (m *memory) takeChunk(of *message) *chunk {
 	c, ok := m.chunks.Get().(*chunk)
 	if !ok {
 		c = new(chunk)
@@ -92,8 +93,8 @@ func (m *memory) chunk(of *message) *chunk {
 	return c
 }
 
-// letGoOf takes a chunk back.
-func (m *memory) letGoOf(c *chunk) {
+// giveChunk takes a chunk back.
+func (m *memory) giveChunk(c *chunk) {
 	m.buffers.give(c.arena)
 	c.message, c.last, c.canceled, c.arena = nil, false, 0, nil
 	c.labels.Reset()

@@ -54,7 +54,7 @@ func (e *expansion) saw(seen float64) {
 }
 
 // A session is one sender during one call. It is used by the goroutine that
-// receives, save for publish.
+// receives, save for publish and conclude.
 type session struct {
 	g      *Gateway
 	sender *identity.Sender
@@ -70,13 +70,13 @@ type session struct {
 func (s *session) record(ctx context.Context, m *message) {
 	s.each(ctx, m, func(c *chunk) {
 		s.publish(ctx, c)
-		s.g.memory.letGoOf(c)
+		s.g.memory.giveChunk(c)
 	})
 	s.conclude(ctx, m)
 }
 
 // each encodes a message, and calls f with one chunk after the other, the last one
-// even if there is nothing in it. f lets go of them. It reports whether the sender
+// even if there is nothing in it. f gives them back. It reports whether the sender
 // sent more than it may.
 func (s *session) each(ctx context.Context, m *message, f func(*chunk)) (limited bool) {
 	m.began = s.g.o.Now()
@@ -91,7 +91,7 @@ func (s *session) each(ctx context.Context, m *message, f func(*chunk)) (limited
 		events, limited = nil, true
 	}
 	for done, more := 0, true; more; more = done < len(events) {
-		c := s.g.memory.chunk(m)
+		c := s.g.memory.takeChunk(m)
 		var err error
 		if done, err = s.encode(ctx, events, done, c); err != nil {
 			c.canceled, done = len(events)-done, len(events)

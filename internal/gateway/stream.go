@@ -65,7 +65,7 @@ func (s *stream) serve(ctx context.Context) error {
 			err = s.record(ctx, m)
 		} else {
 			err = s.introduce(ctx, &m.request)
-			s.g.memory.letGo(m)
+			s.g.memory.giveMessage(m)
 			s.call.done()
 		}
 		if err != nil {
@@ -77,7 +77,7 @@ func (s *stream) serve(ctx context.Context) error {
 // receive returns the next message.
 func (s *stream) receive() (*message, error) {
 	s.call.await()
-	m := s.g.memory.message()
+	m := s.g.memory.takeMessage()
 	var err error
 	if m.wire, err = s.call.receive(&s.g.memory.buffers); m.wire == nil && err == nil {
 		// A frame of our own, rather than conn.Receive, is not kept by the library.
@@ -92,7 +92,7 @@ func (s *stream) receive() (*message, error) {
 		}
 	}
 	if err != nil {
-		s.g.memory.letGo(m)
+		s.g.memory.giveMessage(m)
 		return nil, err
 	}
 	return m, nil
@@ -208,11 +208,11 @@ func (p *publisher) deliver(ctx context.Context, c *chunk) (err error) {
 	}()
 	m, last := c.message, c.last
 	p.session.publish(ctx, c)
-	g.memory.letGoOf(c)
+	g.memory.giveChunk(c)
 	if last {
 		p.session.conclude(ctx, m)
 		response := m.answer.append(nil)
-		g.memory.letGo(m)
+		g.memory.giveMessage(m)
 		p.responses.send(response)
 		p.responses.c.handled()
 	}

@@ -25,12 +25,12 @@ func (g *Gateway) recordEventBatch(ctx context.Context, in *connect.Request[batc
 		return nil, err
 	}
 	callOf(ctx).known()
-	m := g.memory.message()
+	m := g.memory.takeMessage()
 	m.wire, m.request = in.Msg.wire, req
 	in.Msg.wire = nil
 	s.record(ctx, m)
 	wire := m.answer.append(nil)
-	g.memory.letGo(m)
+	g.memory.giveMessage(m)
 	if err := callOf(ctx).answer(len(wire)); err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func (g *Gateway) recordEvent(ctx context.Context, in *connect.Request[eventRequ
 	for _, part := range req.events {
 		event = merge(event, part)
 	}
-	m := g.memory.message()
+	m := g.memory.takeMessage()
 	m.wire, m.request.events = in.Msg.wire, [][]byte{event}
 	s.record(ctx, m)
 	v := &m.answer.verdicts[0]
