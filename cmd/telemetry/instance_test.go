@@ -411,6 +411,7 @@ func TestADatabaseThatOpensSlowly(t *testing.T) {
 		if got != "opened" || err != nil {
 			t.Errorf("got %q, %v", got, err)
 		}
+		synctest.Wait() // for the timer that has logged
 		if !strings.Contains(log.String(), "takes long to open") {
 			t.Errorf("nothing says what the instance waits for:\n%s", &log)
 		}
