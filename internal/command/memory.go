@@ -12,6 +12,7 @@ import (
 )
 
 const (
+	goPercent = 100 // Go's default
 	// memoryInterval is how often a process looks at its memory, and returnAfter how
 	// many times it has to see that a burst is over.
 	memoryInterval = time.Second
@@ -32,11 +33,12 @@ const (
 // Garbage is looked after until ctx ends.
 //
 // By default Go collects when as much has been allocated as is in use: with a few
-// megabytes in use that is a hundred times a second, and with hundreds it doubles
-// what the process takes. Here it has the same headroom with little in use, and a
+// megabytes in use that is all the time, and with hundreds it doubles what the
+// process takes. Here it has the same headroom with little in use, and a
 // smaller part with much. And it keeps to usualBytes if that leaves headroom: what
 // is free within the heap is then returned to the operating system before it
-// grows. The limit that is set when Garbage is called holds all the same.
+// grows. The limit that is set when Garbage is called holds all the same, and an
+// operator who has set GOGC decides alone.
 //
 // Once a burst is over, its memory is returned. A process that is idle allocates
 // nothing, and would keep for two minutes what a burst took, and then return it
@@ -44,7 +46,11 @@ const (
 func Garbage(ctx context.Context) {
 	tick := time.NewTicker(memoryInterval)
 	defer tick.Stop()
-	(&pacer{most: debug.SetMemoryLimit(-1)}).run(ctx)
+	if percent := debug.SetGCPercent(goPercent); percent == goPercent {
+		(&pacer{most: debug.SetMemoryLimit(-1)}).run(ctx)
+	} else {
+		debug.SetGCPercent(percent)
+	}
 	last, _ := heap()
 	returned, quiet := last, 0
 	for {

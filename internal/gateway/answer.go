@@ -52,6 +52,7 @@ type answer struct {
 // most frequent kind, costs its ID and seven bytes: a sender that reads no
 // answer before it has sent everything must not make us keep much.
 func (a *answer) append(dst []byte) []byte {
+	// Many answers wait to be read at once: none takes more than it needs.
 	size := protowire.SizeTag(retryAfterField) + protowire.SizeBytes(2*sizeOfVarint(1, math.MaxInt64))
 	for i := range a.verdicts {
 		v := &a.verdicts[i]

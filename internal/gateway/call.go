@@ -81,7 +81,7 @@ func newCall(w http.ResponseWriter, r *http.Request, b *budget, maxBytes int64) 
 	// Neither the RPC library nor the standard asks for lower case.
 	t := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Type")))
 	enc := r.Header.Get("Content-Encoding")
-	c := &call{
+	return &call{
 		ctx:        r.Context(),
 		body:       r.Body,
 		control:    http.NewResponseController(w),
@@ -95,10 +95,13 @@ func newCall(w http.ResponseWriter, r *http.Request, b *budget, maxBytes int64) 
 		between:    true,
 		http1:      r.ProtoMajor == 1,
 	}
+}
+
+// start takes the deadline of reading over from the HTTP server, until end.
+func (c *call) start() {
 	if c.http1 {
-		_ = c.control.SetReadDeadline(time.Time{}) // the call has its own
+		_ = c.control.SetReadDeadline(time.Time{})
 	}
-	return c
 }
 
 // introduced says that the first message has been taken and whom later ones

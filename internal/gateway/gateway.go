@@ -187,6 +187,7 @@ func (g *Gateway) track(next http.Handler, stream bool) http.Handler {
 			return
 		}
 		defer g.end(c)
+		c.start()
 		var ok bool
 		if c.known, ok = g.newcomers.enter(g.address(r.RemoteAddr, r.Header)); !ok {
 			c.known = func() {}

@@ -395,22 +395,32 @@ func TestUnknownOutcome(t *testing.T) {
 // TestBodyNeverSent closes HTTP/1.1 connections whose peer announces a body that
 // nobody reads and does not send it.
 func TestBodyNeverSent(t *testing.T) {
-	for _, head := range []string{
-		"POST /elsewhere HTTP/1.1\r\n",
-		"POST " + batchPath + " HTTP/1.1\r\nContent-Type: text/plain\r\n",
-		"POST " + batchPath + " HTTP/1.1\r\nContent-Type: application/json\r\n",
+	const batch = "POST " + batchPath + " HTTP/1.1\r\nContent-Type: application/json\r\n"
+	for _, row := range []struct {
+		head  string
+		calls int // that are open already
+	}{
+		{"POST /elsewhere HTTP/1.1\r\n", 0},
+		{"POST " + batchPath + " HTTP/1.1\r\nContent-Type: text/plain\r\n", 0},
+		{batch, 0},
+		{batch, limits.Calls},
 	} {
-		withGateway(t, new(topic.Discard), func(t *testing.T, _ *Gateway, l *pipeListener) {
+		withGateway(t, new(topic.Discard), func(t *testing.T, g *Gateway, l *pipeListener) {
+			for range row.calls {
+				c := newCall(nil, new(http.Request), g.budget, 0)
+				g.begin(c)
+				defer g.end(c)
+			}
 			conn, err := l.dial(t.Context(), "", "")
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			write(t, conn, []byte(head+"Host: gateway\r\nContent-Length: 10\r\n\r\n"))
+			write(t, conn, []byte(row.head+"Host: gateway\r\nContent-Length: 10\r\n\r\n"))
 			began := time.Now()
 			_ = conn.SetReadDeadline(began.Add(time.Hour))
 			if _, err := io.Copy(io.Discard, conn); err != nil || time.Since(began) > limits.StallTimeout {
-				t.Errorf("%q: after %v: %v", head, time.Since(began), err)
+				t.Errorf("%q with %d calls: after %v: %v", row.head, row.calls, time.Since(began), err)
 			}
 		})
 	}

@@ -48,8 +48,8 @@ func (b *batch) reset() {
 	b.messages, b.indexes = b.messages[:0], b.indexes[:0]
 }
 
-// What is kept of the memory for messages and chunks, so that none of it is
-// larger than what most need.
+// keepEvents is for how many events a message keeps memory: that of a larger one is
+// not for all others to have.
 const keepEvents = limits.RequestMessages
 
 // memory is what messages and chunks are made of, lent from one to the next.

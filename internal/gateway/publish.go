@@ -90,14 +90,16 @@ func (s *session) each(ctx context.Context, m *message, f func(*chunk)) (limited
 		m.answer.failAll(limits.ReasonRateLimited, err)
 		events, limited = nil, true
 	}
+	made := 0
 	for done, more := 0, true; more; more = done < len(events) {
 		c := s.g.memory.takeChunk(m)
 		var err error
 		if done, err = s.encode(ctx, events, done, c); err != nil {
 			c.canceled, done = len(events)-done, len(events)
 		}
-		if c.last = done == len(events); c.last && len(m.wire) > 0 {
-			s.g.expansion.saw(min(float64(len(c.arena))/float64(len(m.wire)), limits.TinyFactor))
+		made += len(c.arena)
+		if c.last = done == len(events); c.last && made > 0 {
+			s.g.expansion.saw(min(float64(made)/float64(len(m.wire)), limits.TinyFactor))
 		}
 		f(c)
 	}

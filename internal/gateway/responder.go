@@ -46,8 +46,8 @@ func (r *responder) send(wire []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.queue = append(r.queue, wire)
-	r.bytes += r.cost(wire)
-	if owed := r.bytes - r.paid; r.share().responses.TryAcquire(owed) {
+	r.bytes += cost(wire)
+	if owed := r.due() - r.paid; r.share().responses.TryAcquire(owed) {
 		r.paid += owed
 	}
 	r.change.Broadcast()
@@ -59,7 +59,7 @@ func (r *responder) await() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for r.err == nil {
-		switch owed := r.bytes - r.paid; {
+		switch owed := r.due() - r.paid; {
 		case owed > 0:
 			r.mu.Unlock()
 			err := r.share().responses.Acquire(r.ctx, owed)
@@ -80,7 +80,7 @@ func (r *responder) await() error {
 
 // settle gives back what is paid too much. The caller holds mu.
 func (r *responder) settle() {
-	if extra := r.paid - r.bytes; extra > 0 {
+	if extra := r.paid - r.due(); extra > 0 {
 		r.paid -= extra
 		r.share().responses.Release(extra)
 	}
@@ -88,9 +88,10 @@ func (r *responder) settle() {
 
 func (r *responder) share() *share { return &r.budget.shares[r.c.class] }
 
-func (r *responder) cost(wire []byte) int64 {
-	return min(int64(len(wire))+64, r.share().responsesMax)
-}
+func cost(wire []byte) int64 { return int64(len(wire)) + 64 }
+
+// due is what is to be paid for all that waits. The caller holds mu.
+func (r *responder) due() int64 { return min(r.bytes, r.share().responsesMax) }
 
 // close waits until all responses are written.
 func (r *responder) close() error {
@@ -123,7 +124,7 @@ func (r *responder) run() {
 			err = r.write(wire)
 		}
 		r.mu.Lock()
-		r.bytes -= r.cost(wire)
+		r.bytes -= cost(wire)
 		r.settle()
 		if err != nil {
 			r.err = err

@@ -43,8 +43,8 @@ type stream struct {
 	// From its introduction on.
 	session   *session
 	publisher *publisher
-	ended     func() // counts it no longer
-	current   *message
+	ended     func()   // counts it no longer
+	current   *message // not all of which has been handed over
 }
 
 // serve returns nil when the sender has half-closed.
@@ -124,14 +124,13 @@ func (s *stream) introduce(ctx context.Context, r *request) (err error) {
 // record encodes a message, and has it published while the next one is received.
 // What it is charged for goes with it.
 func (s *stream) record(ctx context.Context, m *message) error {
-	s.current = m
-	m.charge = s.call.handOver()
 	if s.session == nil {
 		return invalid("events before metadata: the first message of a stream must be its metadata")
 	}
 	if err := s.session.recheck(ctx); err != nil {
 		return err
 	}
+	s.current, m.charge = m, s.call.handOver()
 	size := len(m.wire)
 	limited := s.session.each(ctx, m, s.publisher.publish)
 	s.current = nil

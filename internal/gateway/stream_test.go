@@ -93,6 +93,33 @@ func TestPanicEndsIdleStream(t *testing.T) {
 	})
 }
 
+// TestExpansion is of whole messages, also of those in several chunks, and is not
+// learnt from messages of which nothing is published.
+func TestExpansion(t *testing.T) {
+	s := start(t, discarding)
+	session := fairSession(t, s, s.licensedMetadata())
+	record := func(n int) float64 {
+		m := new(message)
+		for _, e := range events("a", n) {
+			m.wire = append(m.wire, marshal(t, e)...)
+			m.request.events = append(m.request.events, marshal(t, e))
+		}
+		session.record(t.Context(), m)
+		return s.expansion.get()
+	}
+	one := record(1)
+	for range 100 {
+		record(5000)
+	}
+	if many := record(5000); many < one*0.8 || many > one*1.2 {
+		t.Errorf("%.1f for a message of several chunks, %.1f for one of an event", many, one)
+	}
+	before := s.expansion.get()
+	if after := record(0); after != before {
+		t.Errorf("%.1f after a message without events, %.1f before", after, before)
+	}
+}
+
 // TestBuffers lends what has been given back, and never less than is asked for.
 func TestBuffers(t *testing.T) {
 	var b buffers

@@ -147,17 +147,7 @@ func TestDiskFullTogether(t *testing.T) {
 		})
 	}
 	// DuckDB must not mind queries either.
-	asking, stop := context.WithCancel(t.Context())
-	var queries sync.WaitGroup
-	queries.Go(func() {
-		for asking.Err() == nil {
-			if rows, err := w.Query(asking, "SELECT a.feature, max(a.payload), count(*) FROM events a JOIN events b USING (feature) WHERE b.action = 'viewed' GROUP BY ALL"); err == nil {
-				rows.Close()
-			}
-		}
-	})
-	defer queries.Wait()
-	defer stop()
+	defer ask(t, w, "SELECT a.feature, max(a.payload), count(*) FROM events a JOIN events b USING (feature) WHERE b.action = 'viewed' GROUP BY ALL")()
 	empty := d.fill(t)
 	for range senders {
 		<-failed
@@ -171,23 +161,27 @@ func TestDiskFullTogether(t *testing.T) {
 	}
 }
 
+// ask asks a query over and over, whatever the answers, until enough is called.
+func ask(t *testing.T, w warehouse.Warehouse, query string) (enough func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		for ctx.Err() == nil {
+			if rows, err := w.Query(ctx, query); err == nil {
+				rows.Close()
+			}
+		}
+	})
+	return func() { cancel(); asking.Wait() }
+}
+
 // TestLogStaysSmall inserts small batches, which all go through DuckDB's log, while
 // queries are asked.
 func TestLogStaysSmall(t *testing.T) {
 	w, path := openFile(t)
 	m := newRowMix()
 	rows := make([]warehouse.Row, 1000)
-	asking, stop := context.WithCancel(t.Context())
-	var queries sync.WaitGroup
-	queries.Go(func() {
-		for asking.Err() == nil {
-			if rows, err := w.Query(asking, "SELECT max(payload) FROM events"); err == nil {
-				rows.Close()
-			}
-		}
-	})
-	defer queries.Wait()
-	defer stop()
+	defer ask(t, w, "SELECT max(payload) FROM events")()
 	var written, before int64
 	for written < 100<<20 {
 		m.fill(rows)
