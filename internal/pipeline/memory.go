@@ -15,9 +15,9 @@ const (
 	// DuckDB's row group.
 	DefaultBatch = 8192
 	// GCPercent is how much garbage there may be, as a part of what is in use.
-	// Batches hardly have pointers, so to collect twice as often as usual takes
-	// little.
-	GCPercent = 50
+	// Batches hardly have pointers, so to collect more than twice as often as
+	// usual takes little.
+	GCPercent = 40
 
 	// batchBytes is enough for the default batch of events of 3 kB, which is twice
 	// as much as usual, and keeps what is in flight well below what DuckDB takes.
@@ -25,9 +25,9 @@ const (
 	// inFlight lets one batch be decoded while another is inserted, and the one
 	// before is committed.
 	inFlight = 3
-	// goBytes is what Go's memory is kept to beyond that of messages in flight;
-	// DuckDB's has a limit of its own.
-	goBytes = 64 << 20
+	// goBytes is what Go's memory is kept to beyond that of messages in flight and
+	// of known keys; DuckDB's has a limit of its own.
+	goBytes = 48 << 20
 )
 
 // Batches returns how events are to be handed out for a warehouse, at most so
@@ -39,5 +39,5 @@ func Batches(messages int, warehouseURL string) topic.BatchOptions {
 // MemoryLimit returns what Go's memory is to be kept to, in bytes, when events are
 // handed out so: one batch is being read while the others are in flight.
 func MemoryLimit(b topic.BatchOptions) int64 {
-	return int64((b.InFlight+1)*b.Bytes + goBytes)
+	return int64((b.InFlight+1)*b.Bytes + warehouse.FilterBytes + goBytes)
 }

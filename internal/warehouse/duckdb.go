@@ -152,7 +152,7 @@ func (w *duckDB) open(ctx context.Context) (*duckDBFile, error) {
 		w.failed(err)
 		return nil, err
 	}
-	file.fillFilter()
+	file.fillFilter(w.o.Log)
 	w.file = file
 	return file, nil
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,11 +42,12 @@ type duckDBFile struct {
 	release  func() // gives the file free for others in this process
 
 	writers    [2]*writer
-	deciding   sync.Mutex // held until it is known what of a batch is to be inserted
-	filter     *keyFilter // of events; nil if they are too many
-	turn       int        // number of the writer that was used last; guarded by deciding
-	committing sync.Mutex // held during a commit
-	broken     error      // why nothing more may be committed; guarded by committing
+	deciding   sync.Mutex    // held until it is known what of a batch is to be inserted
+	filter     *keyFilter    // of events; nil if they are too many
+	filled     chan struct{} // closed when the filter has all keys that it will
+	turn       int           // number of the writer that was used last; guarded by deciding
+	committing sync.Mutex    // held during a commit
+	broken     error         // why nothing more may be committed; guarded by committing
 
 	// ending ends when the file is closed.
 	ending     context.Context
@@ -212,12 +214,19 @@ func (f *duckDBFile) prepare(ctx context.Context) error {
 	)
 }
 
-// fillFilter begins to fill the filter. Until that is done, and if it fails, keys
-// are looked for in the file.
-func (f *duckDBFile) fillFilter() {
-	if f.filter != nil {
-		f.background.Go(func() { _ = f.filter.read(f.ending, f.conn) })
-	}
+// fillFilter begins to fill the filter. If that fails, keys are looked for in the
+// file.
+func (f *duckDBFile) fillFilter(log *slog.Logger) {
+	f.filled = make(chan struct{})
+	f.background.Go(func() {
+		defer close(f.filled)
+		if f.filter == nil {
+			return
+		}
+		if err := f.filter.read(f.ending, f.conn); err != nil && f.ending.Err() == nil {
+			log.Warn("the keys of the events that are there could not be read; until the next start each batch is looked for in the whole file, which takes longer", "warehouse", f.path, "error", err)
+		}
+	})
 }
 
 func (f *duckDBFile) connect(ctx context.Context) (*sql.Conn, error) {

@@ -7,10 +7,10 @@ import (
 	"context"
 	"database/sql"
 	"encoding/binary"
+	"fmt"
 	"math/bits"
-	"sync"
 
-	"github.com/duckdb/duckdb-go/v2"
+	"github.com/google/uuid"
 )
 
 const (
@@ -18,15 +18,19 @@ const (
 	// four bytes for each, with which about six of a million keys that are not
 	// in the filter seem to be.
 	filterKeys = 1 << 20
-	// filterMostKeys is how many keys a filter is for at most, which takes 64 MB.
+	// filterMostKeys is how many keys a filter is for at most.
 	filterMostKeys = 16 * filterKeys
+
+	// FilterBytes is how much memory of Go's an open DuckDB file takes at most,
+	// beyond that of the batches that are being inserted.
+	FilterBytes = 4 * filterMostKeys
 )
 
 // keyFilter holds the keys of a file's events, and perhaps others, so that what it
 // does not hold is new for certain. To look for a batch's keys in the file takes
-// time in proportion to all rows that are there. Its parts are Bloom filters.
+// time in proportion to all rows that are there. Its parts are Bloom filters. One
+// goroutine uses it at a time.
 type keyFilter struct {
-	mu       sync.Mutex
 	parts    []filterPart
 	complete bool // nothing that is in the file is missing
 }
@@ -38,21 +42,22 @@ type filterPart struct {
 	room   int // keys that it is for, and does not have
 }
 
+// keysInBlock is how many keys there are for each block.
+const keysInBlock = 16
+
 func newFilterPart(keys int) filterPart {
-	return filterPart{make([][8]uint64, keys*32/512), keys}
+	return filterPart{make([][8]uint64, keys/keysInBlock), keys}
 }
 
 // newKeyFilter returns a filter for a file that has so many events, none of which
 // it holds, or nil if they are too many.
 func newKeyFilter(events int64) *keyFilter {
-	keys := filterKeys
-	for int64(keys) < events {
-		keys *= 2
-	}
-	if keys > filterMostKeys {
+	if events > filterMostKeys {
 		return nil
 	}
-	return &keyFilter{parts: []filterPart{newFilterPart(keys)}}
+	// A quarter more is room for some days, as a rule.
+	parts := (int(events)*5/4 + filterKeys - 1) / filterKeys
+	return &keyFilter{parts: []filterPart{newFilterPart(min(max(1, parts)*filterKeys, filterMostKeys))}}
 }
 
 // bitsOf returns which block a key is in, and its bits there.
@@ -100,9 +105,9 @@ func (f *keyFilter) add(key [16]byte) (known bool) {
 	if last.room == 0 {
 		keys := 0
 		for i := range f.parts {
-			keys += len(f.parts[i].blocks) * 512 / 32
+			keys += len(f.parts[i].blocks) * keysInBlock
 		}
-		if 2*keys > filterMostKeys {
+		if keys = min(keys, filterMostKeys-keys); keys <= 0 {
 			f.parts, f.complete = nil, false
 			return false
 		}
@@ -119,8 +124,6 @@ func (f *keyFilter) learn(indexes []int, key func(i int) [16]byte) (perhaps []in
 	if f == nil {
 		return indexes
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	for _, i := range indexes {
 		known := f.add(key(i))
 		if known || !f.complete {
@@ -130,38 +133,54 @@ func (f *keyFilter) learn(indexes []int, key func(i int) [16]byte) (perhaps []in
 	return perhaps
 }
 
-// read adds the keys of all events that are in the file. What is inserted
-// meanwhile has to be added by whoever inserts it.
+// rowsAtOnce is how many events' keys are read together, which takes some MB. To
+// find where the next ones begin takes longer the more there are before.
+const rowsAtOnce = 8 * rowGroup
+
+// read adds the keys of all events that are in the file. Nothing is inserted
+// meanwhile.
+//
+// A query's rows would cost a microsecond each, and be in memory all at once. So
+// DuckDB joins the keys of some rows to one text, which takes a tenth of that.
 func (f *keyFilter) read(ctx context.Context, conn *sql.Conn) error {
-	rows, err := conn.QueryContext(ctx, "SELECT key_hash FROM telemetry.main.events")
+	var events, last int64
+	if err := conn.QueryRowContext(ctx, "SELECT count(*), coalesce(max(rowid), -1) FROM telemetry.main.events").Scan(&events, &last); err != nil {
+		return err
+	}
+	rows, err := conn.PrepareContext(ctx, "SELECT coalesce(string_agg(CAST(key_hash AS VARCHAR), ''), '') FROM telemetry.main.events WHERE rowid >= ? AND rowid < ?")
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
-	var some [][16]byte
-	flush := func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		for _, key := range some {
-			f.add(key)
-		}
-		some = some[:0]
-	}
-	for rows.Next() {
-		var key duckdb.UUID
-		if err := rows.Scan(&key); err != nil {
+	for row := int64(0); row <= last; row += rowsAtOnce {
+		var keys string
+		if err := rows.QueryRowContext(ctx, row, min(row+rowsAtOnce, last+1)).Scan(&keys); err != nil {
 			return err
 		}
-		if some = append(some, key); len(some) == 1024 {
-			flush()
+		n, err := f.addAll(keys)
+		if err != nil {
+			return err
 		}
+		events -= n
 	}
-	if err := rows.Err(); err != nil {
-		return err
+	if events != 0 {
+		return fmt.Errorf("%d events have no row, or more than one", events)
 	}
-	flush()
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.complete = len(f.parts) > 0
 	return nil
+}
+
+// addAll adds keys that DuckDB has written one after the other, and returns how
+// many there are.
+func (f *keyFilter) addAll(keys string) (n int64, err error) {
+	const length = len("00000000-0000-0000-0000-000000000000")
+	for ; len(keys) >= length; keys = keys[length:] {
+		key, err := uuid.Parse(keys[:length])
+		if err != nil {
+			return n, err
+		}
+		f.add(key)
+		n++
+	}
+	return n, nil
 }

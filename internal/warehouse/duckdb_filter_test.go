@@ -48,7 +48,7 @@ func TestKeyFilter(t *testing.T) {
 		t.Errorf("%d of %d keys that were never added seem to be there", seen, strangers)
 	}
 
-	f.parts = []filterPart{{make([][8]uint64, filterMostKeys*32/512), 1}}
+	f.parts = []filterPart{{make([][8]uint64, filterMostKeys/keysInBlock), 1}}
 	if perhaps := f.learn(all[:1], key); len(perhaps) != 0 {
 		t.Error("a new key seems to be there")
 	}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,8 +22,10 @@ import (
 // inserts them again, with others between them.
 func TestKeysOfBefore(t *testing.T) {
 	w, path := openFile(t)
-	for n := 0; n < 20_000; n += 5000 {
-		insert(t, w, warehouse.Batch{Events: events(n + 5000)[n:]}, warehouse.Result{Landed: 5000})
+	const stock = 70_000 // more than are read at once
+	rows := events(stock + 100)
+	for some := range slices.Chunk(rows[:stock], 7000) {
+		insert(t, w, warehouse.Batch{Events: some}, warehouse.Result{Landed: 7000})
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
@@ -35,12 +38,11 @@ func TestKeysOfBefore(t *testing.T) {
 	if !warehouse.FilterFilled(w) {
 		t.Fatal("the keys were not read")
 	}
-	rows := events(20_100)
-	conflict := rows[19_000]
+	conflict := rows[stock-1000]
 	conflict.ContentHash++
 	again := rows[7]
 	again.ReceivedAt = again.ReceivedAt.Add(time.Hour)
-	insert(t, w, warehouse.Batch{Events: []warehouse.Row{rows[0], rows[20_000], conflict, again, rows[20_000], rows[12_345]}},
+	insert(t, w, warehouse.Batch{Events: []warehouse.Row{rows[0], rows[stock], conflict, again, rows[stock], rows[12_345]}},
 		warehouse.Result{Landed: 1, Redelivered: 3, Conflicts: []int{2}, Duplicates: 1})
 	works(t, w, rows, 99)
 	works(t, w, rows, 0)
