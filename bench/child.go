@@ -33,6 +33,7 @@ type childConfig struct {
 	Database string            // of an exporter: its instance's; of what lands: the warehouse's file
 	License  string            // of an exporter
 	Events   int               // that land
+	Program  string            // the command that is shipped
 	Profile  string            // file for a CPU profile
 	Env      map[string]string // set before anything else
 	Procs    int               // processors to use, zero for all
@@ -66,7 +67,7 @@ func ownUsage() (usage, error) {
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
 		return usage{}, fmt.Errorf("read CPU time: %w", err)
 	}
-	resident, peak, err := residentMemory()
+	resident, peak, err := residentMemory("self")
 	if err != nil {
 		return usage{}, err
 	}
@@ -78,10 +79,10 @@ func ownUsage() (usage, error) {
 	}, nil
 }
 
-// residentMemory is how many bytes this process has resident now, and has had at most.
-// What getrusage says counts the parent's memory as well.
-func residentMemory() (resident, peak int64, err error) {
-	status, err := os.ReadFile("/proc/self/status")
+// residentMemory is how many bytes a process, given by its ID, has resident now, and
+// has had at most. What getrusage says counts the parent's memory as well.
+func residentMemory(process string) (resident, peak int64, err error) {
+	status, err := os.ReadFile("/proc/" + process + "/status")
 	if err != nil {
 		return 0, 0, fmt.Errorf("read memory: %w", err)
 	}
@@ -98,7 +99,7 @@ func residentMemory() (resident, peak int64, err error) {
 		}
 	}
 	if resident == 0 || peak == 0 {
-		return 0, 0, errors.New("read memory: /proc/self/status does not have it")
+		return 0, 0, errors.New("read memory: the status of process " + process + " does not have it")
 	}
 	return resident, peak, nil
 }
@@ -235,6 +236,9 @@ func beChild(argument string) error {
 		}
 		u.Offered, u.Admitted, u.RefusedStreams = counted.Offered, counted.Admitted, counted.RefusedStreams
 		u.Exported, u.Took, u.P50, u.P99 = counted.Exported, counted.Took, counted.P50, counted.P99
+		if counted.Resident > 0 {
+			u.Resident, u.Peak = counted.Resident, counted.Peak
+		}
 		if err := answers.Encode(u); err != nil {
 			return err
 		}

@@ -32,6 +32,7 @@ func usualLoad() load { return load{kind: kinds()[0], streams: 4, events: sendEv
 type arena struct {
 	dir, key, keysFile string
 	profiles           string // directory for CPU profiles; empty for none
+	program            string // the command that is shipped, once it is built
 	made               map[batch][]message
 }
 

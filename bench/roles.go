@@ -39,6 +39,7 @@ func roles() map[string]func(childConfig) (*served, error) {
 		"obvious": onLoopback(obviousRole),
 		"floor":   onLoopback(floorRole),
 		"pubsub":  onLoopback(pubsubRole),
+		"shipped": shippedRole,
 		"bare":    bareRole,
 		"flood":   floodRole,
 

@@ -6,6 +6,7 @@ package gateway
 import (
 	"math/bits"
 	"sync"
+	"unsafe"
 )
 
 const (
@@ -45,8 +46,8 @@ func (b *buffers) take(size int) []byte {
 	if bufferSize(pool) < size {
 		pool++
 	}
-	if buf, ok := b.pools[pool].Get().(*[]byte); ok {
-		return *buf
+	if first, ok := b.pools[pool].Get().(*byte); ok {
+		return unsafe.Slice(first, bufferSize(pool))[:0]
 	}
 	return make([]byte, 0, bufferSize(pool))
 }
@@ -57,6 +58,6 @@ func (b *buffers) give(buf []byte) {
 	if cap(buf) < 1<<smallestBuffer || cap(buf) >= 1<<largestBuffer<<1 {
 		return
 	}
-	buf = buf[:0]
-	b.pools[min(bufferPool(cap(buf)), len(b.pools)-1)].Put(&buf)
+	// A slice in a pool would be an allocation.
+	b.pools[min(bufferPool(cap(buf)), len(b.pools)-1)].Put(unsafe.SliceData(buf))
 }

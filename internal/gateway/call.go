@@ -4,6 +4,7 @@
 package gateway
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -30,6 +31,8 @@ import (
 type call struct {
 	ctx     context.Context
 	body    io.ReadCloser
+	from    io.Reader // the body, or a little that has been read of it ahead
+	out     http.ResponseWriter
 	control *http.ResponseController
 	max     int64 // bytes of the largest message, received and decompressed
 	charge  charge
@@ -47,14 +50,15 @@ type call struct {
 	introduction bool
 	introduceBy  time.Time // when that message must be complete
 
-	prefix    [5]byte
-	prefixLen int
-	ahead     []byte    // what await has read and Read has not returned yet
-	left      int64     // of the message being read
-	received  int64     // of a body that is one message
-	due       time.Time // when the message being read must be complete
-	deadline  time.Time // of what is being waited for; zero for none
-	err       error     // of the last Read, which all later ones return
+	sendPrefix [5]byte
+	prefix     [5]byte
+	prefixLen  int
+	head       [5]byte   // what await reads
+	ahead      []byte    // of it, what Read has not returned yet
+	left       int64     // of the message being read
+	received   int64     // of a body that is one message
+	due        time.Time // when the message being read must be complete
+	err        error     // of the last Read, which all later ones return
 
 	// arrived is how much of the message being read has; known is called once
 	// the sender is. Both are for others, who wait.
@@ -62,7 +66,7 @@ type call struct {
 	known   func()
 
 	mu       sync.Mutex
-	overdue  *time.Timer // wakes at the deadline; nil until there is one
+	deadline deadline // of what is being waited for
 	stopping bool
 	crowding bool // ended, because others wait for its memory
 	between  bool // no message is begun
@@ -76,14 +80,20 @@ var wireFormats = map[string]bool{
 	"application/connect+proto": true,
 }
 
+// callAheadBytes is what of a stream may be in memory although nothing has asked
+// for it, so that a small message is read at once, and not in two parts.
+const callAheadBytes = 1 << 10
+
 // newCall takes over a request's body.
 func newCall(w http.ResponseWriter, r *http.Request, b *budget, maxBytes int64) *call {
 	// Neither the RPC library nor the standard asks for lower case.
 	t := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Type")))
 	enc := r.Header.Get("Content-Encoding")
-	return &call{
+	c := &call{
 		ctx:        r.Context(),
 		body:       r.Body,
+		from:       r.Body,
+		out:        w,
 		control:    http.NewResponseController(w),
 		max:        maxBytes,
 		charge:     charge{b: b},
@@ -95,6 +105,11 @@ func newCall(w http.ResponseWriter, r *http.Request, b *budget, maxBytes int64) 
 		between:    true,
 		http1:      r.ProtoMajor == 1,
 	}
+	c.deadline = deadline{mu: &c.mu, passed: c.wake}
+	if c.enveloped {
+		c.from = bufio.NewReaderSize(r.Body, callAheadBytes)
+	}
+	return c
 }
 
 // start takes the deadline of reading over from the HTTP server, until end.
@@ -136,8 +151,8 @@ func (c *call) handOver() charge {
 func (c *call) handled() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.underWay--; c.underWay == 0 && c.between && !c.stopping && c.deadline.IsZero() {
-		c.setDeadline(time.Now().Add(limits.IdleTimeout))
+	if c.underWay--; c.underWay == 0 && c.between && !c.stopping && c.deadline.at.IsZero() {
+		c.deadline.set(time.Now().Add(limits.IdleTimeout))
 	}
 }
 
@@ -149,6 +164,27 @@ func (c *call) answer(size int) error {
 		return internal("set write deadline: %w", err)
 	}
 	return nil
+}
+
+// send writes a message of a stream in wire format, as the RPC library would. It
+// must have written the first one: it then remembers that there is a body.
+func (c *call) send(wire []byte) error {
+	binary.BigEndian.PutUint32(c.sendPrefix[1:], uint32(len(wire)))
+	_, err := c.out.Write(c.sendPrefix[:])
+	if err == nil {
+		_, err = c.out.Write(wire)
+	}
+	if err == nil {
+		err = c.control.Flush()
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return connect.NewError(connect.CodeDeadlineExceeded, fmt.Errorf("write a response: %w", err))
+	}
+	// Else a peer went away.
+	return connect.NewError(connect.CodeCanceled, fmt.Errorf("write a response: %w", err))
 }
 
 // stop makes the call end before its next message.
@@ -168,29 +204,6 @@ func (c *call) makeRoom() {
 	defer c.mu.Unlock()
 	c.crowding = true
 	c.wake()
-}
-
-// setDeadline has a Read fail that waits for longer. The caller holds mu. To tell
-// the HTTP server each time would cost a message between goroutines, so it is told
-// only when the time has come.
-func (c *call) setDeadline(t time.Time) {
-	c.deadline = t
-	switch {
-	case t.IsZero():
-		if c.overdue != nil {
-			c.overdue.Stop()
-		}
-	case c.overdue == nil:
-		c.overdue = time.AfterFunc(time.Until(t), func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			if !c.deadline.IsZero() && !time.Now().Before(c.deadline) { // it may have moved
-				c.wake()
-			}
-		})
-	default:
-		c.overdue.Reset(time.Until(t))
-	}
 }
 
 // wake makes a Read fail that waits. The caller holds mu.
@@ -219,7 +232,7 @@ func (c *call) end() {
 	c.known()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.setDeadline(time.Time{}) // control is not to be used any more
+	c.deadline.stop() // control is not to be used any more
 	if c.http1 {
 		// The server reads to the end what the call has not.
 		_ = c.control.SetReadDeadline(time.Now().Add(limits.StallTimeout))
@@ -233,9 +246,9 @@ func (c *call) Close() error { return c.body.Close() }
 // buffer may be as large as the largest message: a stream that is idle, or whose
 // message waits for memory, must not have one.
 func (c *call) await() {
-	for head := new([5]byte); len(c.ahead) < len(head) && c.err == nil; {
-		n, err := c.read(head[len(c.ahead):])
-		c.ahead = head[:len(c.ahead)+n]
+	for len(c.ahead) < len(c.head) && c.err == nil {
+		n, err := c.read(c.head[len(c.ahead):])
+		c.ahead = c.head[:len(c.ahead)+n]
 		if errors.Is(err, io.EOF) {
 			return // Read finds the end again
 		}
@@ -301,7 +314,7 @@ func (c *call) read(p []byte) (int, error) {
 	if err := c.wait(timeout, c.prefixLen == 0); err != nil {
 		return 0, err
 	}
-	n, err := c.body.Read(p[:min(len(p), len(c.prefix)-c.prefixLen)])
+	n, err := c.from.Read(p[:min(len(p), len(c.prefix)-c.prefixLen)])
 	c.prefixLen += copy(c.prefix[c.prefixLen:], p[:n])
 	if err != nil && !errors.Is(err, io.EOF) {
 		return n, c.failed(err, timeout)
@@ -350,7 +363,7 @@ func (c *call) readMessage(p []byte) (int, error) {
 	if err := c.wait(limits.StallTimeout, false); err != nil {
 		return 0, err
 	}
-	n, err := c.body.Read(p[:min(int64(len(p)), c.left)])
+	n, err := c.from.Read(p[:min(int64(len(p)), c.left)])
 	c.left -= int64(n)
 	c.arrived.Add(int64(n))
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -372,7 +385,7 @@ func (c *call) complete(size int64) error {
 	c.mu.Lock()
 	c.crowding = false
 	c.due = time.Time{}
-	c.setDeadline(c.due)
+	c.deadline.set(c.due)
 	c.mu.Unlock()
 	if c.compressed {
 		size = c.max // what it may become
@@ -405,7 +418,7 @@ func (c *call) readWhole(p []byte) (int, error) {
 	if err := c.wait(limits.StallTimeout, false); err != nil {
 		return 0, err
 	}
-	n, err := c.body.Read(p)
+	n, err := c.from.Read(p)
 	c.received += int64(n)
 	c.arrived.Add(int64(n))
 	if errors.Is(err, io.EOF) && !c.busy() {
@@ -433,20 +446,17 @@ func (c *call) wait(timeout time.Duration, between bool) error {
 	case !between && c.crowding:
 		return errCrowding
 	}
-	deadline := time.Now().Add(timeout)
+	var deadline time.Time
+	if !between || c.underWay == 0 { // otherwise handled sets it
+		deadline = time.Now().Add(timeout)
+	}
 	if !between && !c.due.IsZero() && c.due.Before(deadline) {
 		deadline = c.due
 	}
 	if c.introduction && c.introduceBy.Before(deadline) {
 		deadline = c.introduceBy
 	}
-	if between && c.underWay > 0 {
-		deadline = time.Time{} // handled sets it
-	}
-	// One that changes little is left as it is.
-	if deadline != c.deadline && (between != c.between || deadline.Sub(c.deadline).Abs() > time.Second) {
-		c.setDeadline(deadline)
-	}
+	c.deadline.set(deadline)
 	c.between = between
 	return nil
 }

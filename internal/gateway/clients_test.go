@@ -98,16 +98,21 @@ func TestClients(t *testing.T) {
 	} {
 		run(name+"-stream", func(t *testing.T, name string) {
 			stream := s.connect(t, options...).RecordEvents(t.Context())
-			for _, m := range []*pb.RecordEventsRequest{metadataMessage(s.licensedMetadata()), eventsMessage(batch(name)...)} {
+			b := batch(name)
+			for _, m := range []*pb.RecordEventsRequest{metadataMessage(s.licensedMetadata()), eventsMessage(b[:1]...), eventsMessage(), eventsMessage(b[1:]...)} {
 				if err := stream.Send(m); err != nil {
 					t.Fatal(err)
 				}
 			}
-			r, err := stream.Receive()
-			if err != nil {
-				t.Fatal(err)
+			var all pb.RecordEventsResponse
+			for range 3 {
+				r, err := stream.Receive()
+				if err != nil {
+					t.Fatal(err)
+				}
+				proto.Merge(&all, r)
 			}
-			check(t, name, r.SucceededEvents, r.Verdicts)
+			check(t, name, all.SucceededEvents, all.Verdicts)
 			if err := stream.CloseRequest(); err != nil {
 				t.Error(err)
 			}

@@ -59,8 +59,9 @@ type Options struct {
 
 // Gateway serves both spellings of the service.
 type Gateway struct {
-	o      Options
-	budget *budget
+	o                   Options
+	events, deadLetters outlet
+	budget              *budget
 	// encoders bounds how many sessions encode at once. More than there are
 	// processors would only take more memory: decoded private metadata can be
 	// many times as large as its bytes. Those who have not proven who they are
@@ -76,6 +77,7 @@ type Gateway struct {
 	unlicensedStreams *semaphore.Weighted
 	memory            memory
 	expansion         expansion
+	meters            map[identity.Kind]*kindMeters
 	// refusals are logged here.
 	refusals *refusalLog
 
@@ -106,17 +108,21 @@ func New(o Options) *Gateway {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	used := func(delta int64) { o.Metrics.InFlightBytes.Add(float64(delta)) }
+	inFlight := o.Metrics.InFlightBytes.With()
+	used := func(delta int64) { inFlight(float64(delta)) }
 	procs := int64(runtime.GOMAXPROCS(0))
 	serving, ended := context.WithCancel(context.Background())
 	atOnce, cancel := context.WithCancel(serving)
 	cancel()
+	events := newOutlet(o.Topic, "events", o.Metrics)
+	events.size = o.Metrics.PublishedMessageSize.With()
 	return &Gateway{
-		o: o, budget: newBudget(o.InFlightBytes, used), calls: make(map[*call]struct{}), serving: serving, atOnce: atOnce, ended: ended,
+		o: o, events: events, deadLetters: newOutlet(o.DeadLetters, "deadletter", o.Metrics), budget: newBudget(o.InFlightBytes, used), calls: make(map[*call]struct{}), serving: serving, atOnce: atOnce, ended: ended,
 		newcomers:         perNetwork{max: limits.NewcomersPerNetwork},
 		unlicensedStreams: semaphore.NewWeighted(limits.Calls / limits.UnlicensedShare),
 		encoders:          semaphore.NewWeighted(procs),
 		unprovenEncoders:  semaphore.NewWeighted(max(1, procs/2)),
+		meters:            newKindMeters(o.Metrics),
 		refusals:          newRefusalLog(o.Log, o.Now),
 		limited:           rate.NewLimiter(limits.LimitedBytesPerSecond, limits.LimitedBurstBytes),
 	}
@@ -264,7 +270,7 @@ func (g *Gateway) newSession(ctx context.Context, metadata []byte, remote string
 		return nil, invalid("%w", err)
 	}
 	return &session{
-		g: g, sender: sender, encoder: encoder,
+		g: g, sender: sender, meters: g.meters[sender.Kind], encoder: encoder,
 		log: g.o.Log.With("request_id", md.GetRequestId(), "source", sender.Kind, "sender", sender.ID),
 	}, nil
 }
@@ -284,10 +290,8 @@ func (g *Gateway) identify(ctx context.Context, id *telemetrygatewayv1.Identifie
 	return g.o.Identities.Identify(proving, id, peer)
 }
 
-// recheck says whether what the sender proved still holds.
-func (s *session) recheck(ctx context.Context) error {
-	proving, cancel := s.g.whileServing(ctx)
-	defer cancel()
+// recheck says whether what the sender proved still holds. See whileServing.
+func (s *session) recheck(proving context.Context) error {
 	if err := s.sender.Recheck(proving); err != nil {
 		return s.g.refused(err)
 	}

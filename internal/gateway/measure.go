@@ -17,18 +17,55 @@ import (
 
 	telemetrygatewayv1 "github.com/telemetrygateway/telemetry/gen/telemetrygateway/v1"
 	"github.com/telemetrygateway/telemetry/internal/identity"
+	"github.com/telemetrygateway/telemetry/internal/observe"
 	"github.com/telemetrygateway/telemetry/internal/topic"
 )
 
 // outcomes are the values of the label outcome.
 var outcomes = map[telemetrygatewayv1.EventVerdict_Outcome]string{accepted: "accepted", deadLettered: "dead_lettered", failed: "failed"}
 
+// kindMeters are the series that each message of one kind of sender adds to.
+type kindMeters struct {
+	messageSize                func(bytes float64)
+	received, accepted         func(events float64)
+	ackDuration                func(seconds float64)
+	success, partial, complete resultMeters
+}
+
+// resultMeters are those of messages that ended alike.
+type resultMeters struct {
+	succeeded, failed func(events float64)
+	length            func(events float64)
+}
+
+func newKindMeters(m *observe.Metrics) map[identity.Kind]*kindMeters {
+	all := map[identity.Kind]*kindMeters{}
+	for _, kind := range []identity.Kind{identity.LicensedInstance, identity.UnlicensedInstance, identity.ManagedService} {
+		source := string(kind)
+		result := func(result string) resultMeters {
+			return resultMeters{
+				m.ProcessedEvents.With("true", result, source), m.ProcessedEvents.With("false", result, source),
+				m.PayloadLength.With(result, source),
+			}
+		}
+		all[kind] = &kindMeters{
+			messageSize: m.ReceivedMessageSize.With(source),
+			received:    m.EventsReceived.With(source),
+			accepted:    m.Events.With(source, outcomes[accepted], ""),
+			ackDuration: m.AckDuration.With(source),
+			success:     result("success"),
+			partial:     result("partial_failure"),
+			complete:    result("complete_failure"),
+		}
+	}
+	return all
+}
+
 // measure counts what became of a message's events, and returns how many were
 // not accepted, by reason.
-func (g *Gateway) measure(kind identity.Kind, a *answer) map[string]int {
-	m, source := g.o.Metrics, string(kind)
+func (s *session) measure(a *answer) map[string]int {
 	type key struct{ outcome, reason string }
-	counts := map[key]int{}
+	var counts map[key]int
 	good, ok := 0, 0
 	for i := range a.verdicts {
 		v := &a.verdicts[i]
@@ -39,14 +76,16 @@ func (g *Gateway) measure(kind identity.Kind, a *answer) map[string]int {
 		case deadLettered:
 			ok++
 		}
+		if counts == nil {
+			counts = map[key]int{}
+		}
 		counts[key{outcomes[v.outcome], v.reason}]++
 	}
-	if ok += good; good > 0 {
-		counts[key{outcome: outcomes[accepted]}] = good
-	}
+	ok += good
+	s.meters.accepted(float64(good))
 	var reasons map[string]int
 	for k, n := range counts {
-		m.Events.Add(float64(n), source, k.outcome, k.reason)
+		s.g.o.Metrics.Events.Add(float64(n), string(s.sender.Kind), k.outcome, k.reason)
 		if k.reason != "" {
 			if reasons == nil {
 				reasons = map[string]int{}
@@ -55,28 +94,41 @@ func (g *Gateway) measure(kind identity.Kind, a *answer) map[string]int {
 		}
 	}
 	bad := len(a.verdicts) - ok
-	result := "success"
+	result := &s.meters.success
 	switch {
 	case bad > 0 && ok == 0:
-		result = "complete_failure"
+		result = &s.meters.complete
 	case bad > 0:
-		result = "partial_failure"
+		result = &s.meters.partial
 	}
-	m.ProcessedEvents.Add(float64(ok), "true", result, source)
-	m.ProcessedEvents.Add(float64(bad), "false", result, source)
-	m.PayloadLength.Observe(float64(len(a.verdicts)), result, source)
+	result.succeeded(float64(ok))
+	result.failed(float64(bad))
+	result.length(float64(len(a.verdicts)))
 	return reasons
 }
 
-func (g *Gateway) measurePublish(name string, ms []topic.Message, d time.Duration) {
-	m := g.o.Metrics
-	m.PublishDuration.Observe(d.Seconds(), name)
-	m.PublishBatch.Observe(float64(len(ms)), name)
-	if name == "events" {
-		for i := range ms {
-			m.PublishedMessageSize.Observe(float64(len(ms[i].Data)))
-		}
+// An outlet is a topic and the series of what is published to it.
+type outlet struct {
+	topic    topic.Topic
+	name     string
+	duration func(seconds float64)
+	batch    func(messages float64)
+	size     func(bytes float64) // of a message
+}
+
+func newOutlet(t topic.Topic, name string, m *observe.Metrics) outlet {
+	return outlet{t, name, m.PublishDuration.With(name), m.PublishBatch.With(name), func(float64) {}}
+}
+
+func (o *outlet) publish(ctx context.Context, ms []topic.Message, now func() time.Time) []error {
+	began := now()
+	errs := o.topic.Publish(ctx, ms)
+	o.duration(now().Sub(began).Seconds())
+	o.batch(float64(len(ms)))
+	for i := range ms {
+		o.size(float64(len(ms[i].Data)))
 	}
+	return errs
 }
 
 // streamOpened counts a stream until the function it returns is called. Its

@@ -58,6 +58,7 @@ func (e *expansion) saw(seen float64) {
 type session struct {
 	g      *Gateway
 	sender *identity.Sender
+	meters *kindMeters
 	log    *slog.Logger
 	total  int // events received
 
@@ -82,9 +83,8 @@ func (s *session) each(ctx context.Context, m *message, f func(*chunk)) (limited
 	m.began = s.g.o.Now()
 	events := m.request.events
 	s.total += len(events)
-	source := string(s.sender.Kind)
-	s.g.o.Metrics.ReceivedMessageSize.Observe(float64(len(m.wire)), source)
-	s.g.o.Metrics.EventsReceived.Add(float64(len(events)), source)
+	s.meters.messageSize(float64(len(m.wire)))
+	s.meters.received(float64(len(events)))
 	m.answer.expect(len(events))
 	if err := s.sender.Admit(len(events)); err != nil {
 		m.answer.failAll(limits.ReasonRateLimited, err)
@@ -114,18 +114,18 @@ func (s *session) room(wire []byte) int {
 
 // conclude measures and reports what became of a message.
 func (s *session) conclude(ctx context.Context, m *message) {
-	reasons := s.g.measure(s.sender.Kind, &m.answer)
+	reasons := s.measure(&m.answer)
 	if len(reasons) > 0 {
 		s.log.Log(ctx, levelOf(m.answer.refusal), "events not accepted", "events", len(m.answer.verdicts), "reasons", reasons)
 	}
-	s.g.o.Metrics.AckDuration.Observe(s.g.o.Now().Sub(m.began).Seconds(), string(s.sender.Kind))
+	s.meters.ackDuration(s.g.o.Now().Sub(m.began).Seconds())
 }
 
 // encode encodes events from the first on until there is a chunk of them, and
 // returns how far it came. Its error is that ctx ended.
 func (s *session) encode(ctx context.Context, events [][]byte, first int, c *chunk) (int, error) {
 	events = events[:min(len(events), first+limits.RequestMessages)]
-	now := s.g.o.Now()
+	now := c.message.began
 	i := first
 	for i < len(events) && len(c.arena) < limits.ChunkBytes {
 		var err error
@@ -139,8 +139,10 @@ func (s *session) encode(ctx context.Context, events [][]byte, first int, c *chu
 // encodeTurn waits for its turn and encodes as many events, from the first on,
 // as one turn takes.
 func (s *session) encodeTurn(ctx context.Context, events [][]byte, first int, c *chunk, now time.Time) (int, error) {
+	rests := classOf(s.sender) != proven
+	var began time.Time
 	var worked time.Duration
-	if classOf(s.sender) != proven {
+	if rests {
 		if err := s.g.unprovenEncoders.Acquire(ctx, 1); err != nil {
 			return first, err
 		}
@@ -152,9 +154,13 @@ func (s *session) encodeTurn(ctx context.Context, events [][]byte, first int, c 
 	if err := s.g.encoders.Acquire(ctx, 1); err != nil {
 		return first, err
 	}
-	began := time.Now()
+	if rests {
+		began = time.Now()
+	}
 	defer func() {
-		worked = time.Since(began)
+		if rests {
+			worked = time.Since(began)
+		}
 		s.g.encoders.Release(1)
 	}()
 	if c.arena == nil {
@@ -198,8 +204,8 @@ func (c *chunk) add(b *batch, i int, arena []byte, labels payload.Labels) {
 // publish makes a chunk durable and fills in the verdicts. It may be called while
 // the next chunk is encoded.
 func (s *session) publish(ctx context.Context, c *chunk) {
-	now, a := s.g.o.Now(), &c.message.answer
-	s.deliver(ctx, s.g.o.Topic, "events", &c.events, func(i int, err error) {
+	a := &c.message.answer
+	s.deliver(ctx, &s.g.events, &c.events, func(i int, err error) {
 		v := &a.verdicts[i]
 		switch {
 		case err == nil:
@@ -210,14 +216,14 @@ func (s *session) publish(ctx context.Context, c *chunk) {
 			s.encoder.Use(&c.labels)
 			s.bury(c, i, &limits.Violation{
 				Reason: limits.ReasonTopicRejected, Message: "the topic will never take this event",
-			}, now)
+			}, s.g.o.Now())
 		case ctx.Err() != nil:
 			a.cancel(i)
 		default:
 			a.fail(i, limits.ReasonTopicUnavailable, "the topic did not confirm that it has the event; send it again")
 		}
 	})
-	s.deliver(ctx, s.g.o.DeadLetters, "deadletter", &c.dead, func(i int, err error) {
+	s.deliver(ctx, &s.g.deadLetters, &c.dead, func(i int, err error) {
 		switch {
 		case err == nil:
 			a.verdicts[i].outcome = deadLettered
@@ -235,13 +241,11 @@ func (s *session) publish(ctx context.Context, c *chunk) {
 var errNoOutcome = errors.New("the topic did not say what became of the message")
 
 // deliver publishes a batch and calls f with what became of each event.
-func (s *session) deliver(ctx context.Context, t topic.Topic, name string, b *batch, f func(i int, err error)) {
+func (s *session) deliver(ctx context.Context, o *outlet, b *batch, f func(i int, err error)) {
 	if len(b.messages) == 0 {
 		return
 	}
-	started := s.g.o.Now()
-	errs := t.Publish(ctx, b.messages)
-	s.g.measurePublish(name, b.messages, s.g.o.Now().Sub(started))
+	errs := o.publish(ctx, b.messages, s.g.o.Now)
 	var first error
 	bad := 0
 	for k, i := range b.indexes {
@@ -261,7 +265,7 @@ func (s *session) deliver(ctx context.Context, t topic.Topic, name string, b *ba
 		f(i, err)
 	}
 	if first != nil && ctx.Err() == nil {
-		s.log.Error("publish failed", "topic", name, "messages", len(b.messages), "failed", bad, "error", first)
+		s.log.Error("publish failed", "topic", o.name, "messages", len(b.messages), "failed", bad, "error", first)
 	}
 }
 

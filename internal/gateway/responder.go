@@ -22,6 +22,7 @@ type responder struct {
 	conn   connect.StreamingHandlerConn
 	c      *call
 	budget *budget
+	begun  bool // a response has been written
 	ended  chan struct{}
 
 	mu     sync.Mutex
@@ -31,11 +32,14 @@ type responder struct {
 	paid   int64 // of these, charged to the share of responses
 	closed bool
 	err    error
+	// overdue is when the response being written must have been.
+	overdue deadline
 }
 
 func newResponder(ctx context.Context, conn connect.StreamingHandlerConn, c *call, b *budget) *responder {
 	r := &responder{ctx: ctx, conn: conn, c: c, budget: b, ended: make(chan struct{})}
 	r.change = sync.NewCond(&r.mu)
+	r.overdue = deadline{mu: &r.mu, passed: func() { _ = c.control.SetWriteDeadline(time.Unix(1, 0)) }}
 	go r.run()
 	return r
 }
@@ -111,6 +115,7 @@ func (r *responder) run() {
 			r.change.Wait()
 		}
 		if len(r.queue) == 0 {
+			r.overdue.stop()
 			r.mu.Unlock()
 			return
 		}
@@ -124,6 +129,7 @@ func (r *responder) run() {
 			err = r.write(wire)
 		}
 		r.mu.Lock()
+		r.overdue.set(time.Time{})
 		r.bytes -= cost(wire)
 		r.settle()
 		if err != nil {
@@ -137,15 +143,12 @@ func (r *responder) run() {
 // write gives a sender as long to read a response as it may be idle: it may
 // be busy sending.
 func (r *responder) write(wire []byte) error {
-	// See call.setDeadline.
-	overdue := make(chan struct{})
-	timer := time.AfterFunc(limits.IdleTimeout, func() {
-		defer close(overdue)
-		_ = r.c.control.SetWriteDeadline(time.Unix(1, 0))
-	})
-	err := r.conn.Send(&streamResponse{wire: wire})
-	if !timer.Stop() {
-		<-overdue // until when the call must not end
+	r.mu.Lock()
+	r.overdue.set(time.Now().Add(limits.IdleTimeout))
+	r.mu.Unlock()
+	if r.begun && r.c.wireFormat {
+		return r.c.send(wire)
 	}
-	return err
+	r.begun = true
+	return r.conn.Send(&streamResponse{wire: wire})
 }

@@ -81,6 +81,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, o ServeOptions) 
 	}
 	l = &sharingListener{Listener: l, open: perNetwork{max: o.ConnectionsPerNetwork, exempt: o.TrustedProxies}}
 	l = netutil.LimitListener(l, o.Connections)
+	l = gatheringListener{l}
 	served := make(chan error, 1)
 	go func() {
 		if o.TLS != nil {

@@ -19,6 +19,9 @@ import (
 // each of which gets one response.
 func (g *Gateway) recordEvents(ctx context.Context, conn *connect.BidiStream[streamRequest, streamResponse]) error {
 	s := &stream{g: g, call: callOf(ctx), conn: conn}
+	proving, cancel := g.whileServing(ctx)
+	defer cancel()
+	s.proving = proving
 	s.responses = newResponder(ctx, conn.Conn(), s.call, g.budget)
 	defer s.close() // should there be a panic, nothing may be written after we return
 	err := s.serve(ctx)
@@ -39,6 +42,7 @@ type stream struct {
 	call      *call
 	conn      *connect.BidiStream[streamRequest, streamResponse]
 	responses *responder
+	proving   context.Context // for finding out who sends
 
 	// From its introduction on.
 	session   *session
@@ -127,7 +131,7 @@ func (s *stream) record(ctx context.Context, m *message) error {
 	if s.session == nil {
 		return invalid("events before metadata: the first message of a stream must be its metadata")
 	}
-	if err := s.session.recheck(ctx); err != nil {
+	if err := s.session.recheck(s.proving); err != nil {
 		return err
 	}
 	s.current, m.charge = m, s.call.handOver()
