@@ -162,7 +162,12 @@ func (a *arena) send(server *child, l load, d time.Duration) (o outcome, err err
 	started := time.Now()
 	next := until(messages, l.streams, started.Add(d))
 	if l.interval > 0 {
-		next = paced(messages, l.streams, l.interval, started, d)
+		p, err := newPacer(messages, l.streams, l.interval, started, d)
+		if err != nil {
+			return o, err
+		}
+		defer p.close()
+		next = p.next
 	}
 	if o.acks, err = sender.run(l.window, next); err != nil {
 		return o, err

@@ -77,7 +77,12 @@ func (a *arena) flood(d time.Duration) (r floodRound, err error) {
 		if err := load.open(); err != nil {
 			return err
 		}
-		acks, err := load.run(pacedWindow, paced(messages, pacedStreams, pacedInterval, started, d))
+		pace, err := newPacer(messages, pacedStreams, pacedInterval, started, d)
+		if err != nil {
+			return err
+		}
+		defer pace.close()
+		acks, err := load.run(pacedWindow, pace.next)
 		if err != nil {
 			return err
 		}
