@@ -22,7 +22,8 @@ import (
 // third slash begins it, as in duckdb:///var/lib/warehouse.duckdb; a % or ? in it
 // is written %25 or %3F. Its parameters are
 //
-//	memory_limit=128MB  what DuckDB keeps of data; the process needs up to 300 MB besides
+//	memory_limit=128MB  what DuckDB keeps of data; the process needs up to 300 MB
+//	                    besides, and 100 MB more with ten million events
 //	threads=2           how many threads it works with
 //
 // Open waits for nothing: when another process has the file the error is
