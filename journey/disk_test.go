@@ -4,6 +4,7 @@
 package journey
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -73,17 +74,39 @@ func newDisk(t *testing.T) *disk {
 func (d *disk) attach() error { return command("mount", "-o", "loop", "-t", "ext4", d.image, d.folder) }
 
 // detach unmounts the disk. A process that another test is just starting has files
-// of this one open, and with them the disk, until it runs its program.
+// of this one open, and with them the disk, until it runs its program, which takes
+// seconds when all tests read and write at once.
 func (d *disk) detach() (err error) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for range 250 {
+	for late := time.After(patience); ; {
 		if err = command("umount", d.folder); err == nil {
 			return nil
 		}
-		<-tick.C
+		select {
+		case <-late:
+			return fmt.Errorf("%w; used by %q", err, d.users())
+		case <-tick.C:
+		}
 	}
-	return err
+}
+
+// users are the processes that have something of the disk open.
+func (d *disk) users() (users []string) {
+	processes, _ := filepath.Glob("/proc/[0-9]*")
+	for _, process := range processes {
+		links, _ := filepath.Glob(process + "/fd/*")
+		for _, link := range append(links, process+"/cwd", process+"/root") {
+			if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, d.folder) {
+				command, _ := os.ReadFile(process + "/cmdline")
+				users = append(users, fmt.Sprintf("%s has %s: %s", link, target, bytes.ReplaceAll(command, []byte{0}, []byte{' '})))
+			}
+		}
+		if maps, err := os.ReadFile(process + "/maps"); err == nil && bytes.Contains(maps, []byte(d.folder)) {
+			users = append(users, process+" maps it")
+		}
+	}
+	return users
 }
 
 // cut cuts the power: from now on nothing reaches the disk, and what ext4 has

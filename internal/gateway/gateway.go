@@ -117,7 +117,8 @@ func New(o Options) *Gateway {
 	events := newOutlet(o.Topic, "events", o.Metrics)
 	events.size = o.Metrics.PublishedMessageSize.With()
 	return &Gateway{
-		o: o, events: events, deadLetters: newOutlet(o.DeadLetters, "deadletter", o.Metrics), budget: newBudget(o.InFlightBytes, used), calls: make(map[*call]struct{}), serving: serving, atOnce: atOnce, ended: ended,
+		o: o, events: events, deadLetters: newOutlet(o.DeadLetters, "deadletter", o.Metrics),
+		budget: newBudget(o.InFlightBytes, used), calls: make(map[*call]struct{}), serving: serving, atOnce: atOnce, ended: ended,
 		newcomers:         perNetwork{max: limits.NewcomersPerNetwork},
 		unlicensedStreams: semaphore.NewWeighted(limits.Calls / limits.UnlicensedShare),
 		encoders:          semaphore.NewWeighted(procs),
