@@ -4,6 +4,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -78,12 +79,13 @@ func (a alarm) await(at time.Time) {
 	if left <= 0 {
 		return
 	}
-	set := func(fd uintptr) {
-		_ = unix.TimerfdSettime(int(fd), 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(left.Nanoseconds())}, nil)
-	}
 	conn, err := a.file.SyscallConn()
 	if err == nil {
-		err = conn.Control(set)
+		var failed error
+		err = conn.Control(func(fd uintptr) {
+			failed = unix.TimerfdSettime(int(fd), 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(left.Nanoseconds())}, nil)
+		})
+		err = errors.Join(err, failed)
 	}
 	if err == nil {
 		_, err = a.file.Read(make([]byte, 8)) // how often it has expired

@@ -53,8 +53,7 @@ type call struct {
 	sendPrefix [5]byte
 	prefix     [5]byte
 	prefixLen  int
-	head       [5]byte   // what await reads
-	ahead      []byte    // of it, what Read has not returned yet
+	ahead      []byte    // of prefix, what await has read and Read has not returned yet
 	left       int64     // of the message being read
 	received   int64     // of a body that is one message
 	due        time.Time // when the message being read must be complete
@@ -246,9 +245,9 @@ func (c *call) Close() error { return c.body.Close() }
 // buffer may be as large as the largest message: a stream that is idle, or whose
 // message waits for memory, must not have one.
 func (c *call) await() {
-	for len(c.ahead) < len(c.head) && c.err == nil {
-		n, err := c.read(c.head[len(c.ahead):])
-		c.ahead = c.head[:len(c.ahead)+n]
+	for len(c.ahead) < len(c.prefix) && c.err == nil {
+		n, err := c.read(c.prefix[len(c.ahead):])
+		c.ahead = c.prefix[:len(c.ahead)+n]
 		if errors.Is(err, io.EOF) {
 			return // Read finds the end again
 		}

@@ -9,9 +9,9 @@ import (
 	"runtime"
 )
 
-// readAheadBytes is what each connection has for bytes that it has read and
+// connAheadBytes is what each connection has for bytes that it has read and
 // nobody has asked for: a dozen small frames.
-const readAheadBytes = 4 << 10
+const connAheadBytes = 4 << 10
 
 // gatheringListener has connections that take fewer system calls than an HTTP/2
 // server asks for. Where messages are small, and many streams share a connection,
@@ -23,7 +23,7 @@ func (l gatheringListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &gatheringConn{conn, bufio.NewReaderSize(conn, readAheadBytes)}, nil
+	return &gatheringConn{conn, bufio.NewReaderSize(conn, connAheadBytes)}, nil
 }
 
 type gatheringConn struct {

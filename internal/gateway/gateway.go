@@ -114,11 +114,11 @@ func New(o Options) *Gateway {
 	serving, ended := context.WithCancel(context.Background())
 	atOnce, cancel := context.WithCancel(serving)
 	cancel()
-	events := newOutlet(o.Topic, "events", o.Metrics)
-	events.size = o.Metrics.PublishedMessageSize.With()
 	return &Gateway{
-		o: o, events: events, deadLetters: newOutlet(o.DeadLetters, "deadletter", o.Metrics),
-		budget: newBudget(o.InFlightBytes, used), calls: make(map[*call]struct{}), serving: serving, atOnce: atOnce, ended: ended,
+		o:           o,
+		events:      newOutlet(o.Topic, "events", o.Metrics, o.Metrics.PublishedMessageSize.With()),
+		deadLetters: newOutlet(o.DeadLetters, "deadletter", o.Metrics, func(float64) {}),
+		budget:      newBudget(o.InFlightBytes, used), calls: make(map[*call]struct{}), serving: serving, atOnce: atOnce, ended: ended,
 		newcomers:         perNetwork{max: limits.NewcomersPerNetwork},
 		unlicensedStreams: semaphore.NewWeighted(limits.Calls / limits.UnlicensedShare),
 		encoders:          semaphore.NewWeighted(procs),

@@ -116,8 +116,8 @@ type outlet struct {
 	size     func(bytes float64) // of a message
 }
 
-func newOutlet(t topic.Topic, name string, m *observe.Metrics) outlet {
-	return outlet{t, name, m.PublishDuration.With(name), m.PublishBatch.With(name), func(float64) {}}
+func newOutlet(t topic.Topic, name string, m *observe.Metrics, size func(bytes float64)) outlet {
+	return outlet{t, name, m.PublishDuration.With(name), m.PublishBatch.With(name), size}
 }
 
 func (o *outlet) publish(ctx context.Context, ms []topic.Message, now func() time.Time) []error {

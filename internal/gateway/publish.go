@@ -125,11 +125,10 @@ func (s *session) conclude(ctx context.Context, m *message) {
 // returns how far it came. Its error is that ctx ended.
 func (s *session) encode(ctx context.Context, events [][]byte, first int, c *chunk) (int, error) {
 	events = events[:min(len(events), first+limits.RequestMessages)]
-	now := c.message.began
 	i := first
 	for i < len(events) && len(c.arena) < limits.ChunkBytes {
 		var err error
-		if i, err = s.encodeTurn(ctx, events, i, c, now); err != nil {
+		if i, err = s.encodeTurn(ctx, events, i, c); err != nil {
 			return i, err
 		}
 	}
@@ -138,11 +137,9 @@ func (s *session) encode(ctx context.Context, events [][]byte, first int, c *chu
 
 // encodeTurn waits for its turn and encodes as many events, from the first on,
 // as one turn takes.
-func (s *session) encodeTurn(ctx context.Context, events [][]byte, first int, c *chunk, now time.Time) (int, error) {
-	rests := classOf(s.sender) != proven
-	var began time.Time
+func (s *session) encodeTurn(ctx context.Context, events [][]byte, first int, c *chunk) (int, error) {
 	var worked time.Duration
-	if rests {
+	if classOf(s.sender) != proven {
 		if err := s.g.unprovenEncoders.Acquire(ctx, 1); err != nil {
 			return first, err
 		}
@@ -154,13 +151,9 @@ func (s *session) encodeTurn(ctx context.Context, events [][]byte, first int, c 
 	if err := s.g.encoders.Acquire(ctx, 1); err != nil {
 		return first, err
 	}
-	if rests {
-		began = time.Now()
-	}
+	began := time.Now()
 	defer func() {
-		if rests {
-			worked = time.Since(began)
-		}
+		worked = time.Since(began)
 		s.g.encoders.Release(1)
 	}()
 	if c.arena == nil {
@@ -172,11 +165,11 @@ func (s *session) encodeTurn(ctx context.Context, events [][]byte, first int, c 
 	s.encoder.Use(&c.labels)
 	i, end := first, min(len(events), first+turnEvents)
 	for full := len(c.arena) + turnBytes; i < end && len(c.arena) < full; i++ {
-		out, labels, violation := s.encoder.Append(c.arena, events[i], now)
+		out, labels, violation := s.encoder.Append(c.arena, events[i], c.message.began)
 		v := &c.message.answer.verdicts[i]
 		v.id = labels.EventID
 		if violation != nil {
-			s.bury(c, i, violation, now)
+			s.bury(c, i, violation)
 			continue
 		}
 		c.add(&c.events, i, out, labels)
@@ -185,10 +178,10 @@ func (s *session) encodeTurn(ctx context.Context, events [][]byte, first int, c 
 }
 
 // bury makes a dead letter of an event. The caller holds encoding.
-func (s *session) bury(c *chunk, i int, violation *limits.Violation, now time.Time) {
+func (s *session) bury(c *chunk, i int, violation *limits.Violation) {
 	v := &c.message.answer.verdicts[i]
 	v.reason, v.field, v.message = violation.Reason, violation.Field, violation.Message
-	out, labels := s.encoder.AppendDeadLetter(c.arena, c.message.request.events[i], now, violation)
+	out, labels := s.encoder.AppendDeadLetter(c.arena, c.message.request.events[i], c.message.began, violation)
 	c.add(&c.dead, i, out, labels)
 }
 
@@ -216,7 +209,7 @@ func (s *session) publish(ctx context.Context, c *chunk) {
 			s.encoder.Use(&c.labels)
 			s.bury(c, i, &limits.Violation{
 				Reason: limits.ReasonTopicRejected, Message: "the topic will never take this event",
-			}, s.g.o.Now())
+			})
 		case ctx.Err() != nil:
 			a.cancel(i)
 		default:

@@ -44,7 +44,7 @@ type Counter struct {
 
 // Add adds n, which is not negative, to the series with these label values.
 func (c Counter) Add(n float64, values ...string) {
-	c.vec.WithLabelValues(c.labels.bound(values)...).Add(n)
+	c.With(values...)(n)
 }
 
 // With returns what adds to the series with these label values. To look a series
@@ -61,7 +61,7 @@ type Gauge struct {
 
 // Add adds n, which may be negative, to the series with these label values.
 func (g Gauge) Add(n float64, values ...string) {
-	g.vec.WithLabelValues(g.labels.bound(values)...).Add(n)
+	g.With(values...)(n)
 }
 
 // With returns what adds to the series with these label values.
@@ -82,7 +82,7 @@ type Histogram struct {
 
 // Observe counts v in the series with these label values.
 func (h Histogram) Observe(v float64, values ...string) {
-	h.vec.WithLabelValues(h.labels.bound(values)...).Observe(v)
+	h.With(values...)(v)
 }
 
 // With returns what counts values in the series with these label values.

@@ -37,7 +37,8 @@ func Batches(messages int, warehouseURL string) topic.BatchOptions {
 }
 
 // MemoryLimit returns what Go's memory is to be kept to, in bytes, when events are
-// handed out so: one batch is being read while the others are in flight.
+// handed out so: one batch is being read while the others are in flight, and the
+// warehouse knows the keys that it has.
 func MemoryLimit(b topic.BatchOptions) int64 {
 	return int64((b.InFlight+1)*b.Bytes + warehouse.FilterBytes + goBytes)
 }

@@ -194,6 +194,12 @@ func (w *duckDB) insertOnce(ctx context.Context, b *Batch) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	// Without the filter, all rows would be read for each batch, and not only once.
+	select {
+	case <-file.filled:
+	case <-ctx.Done():
+		return Result{}, context.Cause(ctx)
+	}
 	result, err := file.insert(ctx, b, w.o.Same)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -222,9 +228,7 @@ func (w *duckDB) failed(err error) {
 		return
 	}
 	w.c.memory *= 2
-	if w.o.Log != nil {
-		w.o.Log.Warn("events are so large that DuckDB needs more memory than its memory_limit; it gets more", "warehouse", w.c.path, "bytes", w.c.memory)
-	}
+	w.o.Log.Warn("events are so large that DuckDB needs more memory than its memory_limit; it gets more", "warehouse", w.c.path, "bytes", w.c.memory)
 }
 
 // Ping looks whether the file is still there. What made Insert fail stays what is

@@ -30,12 +30,6 @@ type insertion struct {
 
 // insert lands a batch. After an error the file must be closed.
 func (f *duckDBFile) insert(ctx context.Context, b *Batch, same func(stored, incoming []byte) bool) (Result, error) {
-	// Without the filter, all rows would be read for each batch, and not only once.
-	select {
-	case <-f.filled:
-	case <-ctx.Done():
-		return Result{}, context.Cause(ctx)
-	}
 	t := &insertion{f: f, ctx: ctx, batch: b, same: same, refused: map[int]string{}}
 	err := t.try()
 	if isVerdict(err) && ctx.Err() == nil {

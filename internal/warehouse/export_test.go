@@ -34,7 +34,7 @@ func KillAtStep(ctx context.Context, w Warehouse, b *Batch, step int) error {
 // file, and reports whether it has all of them.
 func FilterFilled(w Warehouse) bool {
 	file := w.(*duckDB).file
-	file.background.Wait()
+	<-file.filled
 	return file.filter.complete
 }
 
