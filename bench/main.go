@@ -47,8 +47,9 @@ Flags:
 `
 
 // rounds is how often each figure is measured; in a quick run, some are only
-// once.
-const rounds = 3
+// once. Latency depends on how fast the machine is from one second to the next, so
+// that it takes latencyRounds, and shorter ones.
+const rounds, latencyRounds = 3, 9
 
 type options struct {
 	quick                    bool
@@ -171,11 +172,11 @@ func (r *report) fill(o options, progress io.Writer) (err error) {
 	defer func() { err = errors.Join(err, rec.close()) }()
 	drain := &draining{arena: a, instances: i, queued: 1_000_000}
 	land := &landing{arena: a, dir: dir, events: 500_000, stocks: []int{0, 1_000_000, 10_000_000}, progress: rec.progress}
-	rest, fewer := time.Minute, rounds
+	rest, fewer, more := time.Minute, rounds, latencyRounds
 	if o.quick {
 		rec.queued, drain.queued = 200_000, 100_000
 		land.events, land.stocks = 100_000, []int{0, 200_000}
-		rest, fewer = 2*time.Second, 1
+		rest, fewer, more = 2*time.Second, 1, 1
 	}
 	r.Queued, r.Drained, r.Landed = rec.queued, drain.queued, land.events
 	for _, group := range []struct {
@@ -187,7 +188,7 @@ func (r *report) fill(o options, progress io.Writer) (err error) {
 		{r.trials(authenticating), rounds, time.Second, 100 * time.Millisecond},
 		{r.trials(a.endToEndCells()), rounds, 3 * time.Second, 200 * time.Millisecond},
 		{r.trials(a.shapeCells(o.quick)), fewer, time.Second, 100 * time.Millisecond},
-		{[]trial{{"latency", into(&r.Latency, a.latency)}}, fewer, 5 * time.Second, 300 * time.Millisecond},
+		{[]trial{{"latency", into(&r.Latency, a.latency)}}, more, 2 * time.Second, 300 * time.Millisecond},
 		{[]trial{{"memory", into(&r.Memory, func(d time.Duration) (memoryRound, error) { return a.memory(d, rest) })}}, fewer, 5 * time.Second, 500 * time.Millisecond},
 		{[]trial{{"flood", into(&r.Flood, a.flood)}}, rounds, 5 * time.Second, 300 * time.Millisecond},
 		{r.trials(rec.cells()), rounds, 3 * time.Second, 200 * time.Millisecond},

@@ -28,8 +28,9 @@ type message struct {
 // index on.
 type chunk struct {
 	message  *message
-	last     bool // of the message's chunks
-	canceled int  // events at the end of the message that are not encoded, because the call ended
+	last     bool  // of the message's chunks
+	fault    error // in encoding it, in place of all that follows
+	canceled int   // events at the end of the message that are not encoded, because the call ended
 
 	// Payloads and labels also refer to the message's events.
 	arena        []byte

@@ -53,8 +53,9 @@ func (e *expansion) saw(seen float64) {
 	e.bits.Store(math.Float64bits(max(seen, 0.9*e.get()+0.1*seen)))
 }
 
-// A session is one sender during one call. It is used by the goroutine that
-// receives, save for publish and conclude.
+// A session is one sender during one call. Its calls of each follow one another,
+// and so do those of publish and conclude; all others are made by the goroutine
+// that receives.
 type session struct {
 	g      *Gateway
 	sender *identity.Sender
@@ -69,6 +70,7 @@ type session struct {
 // record makes each event of a message durable, in the topic or among the dead
 // letters, or says why it is in neither.
 func (s *session) record(ctx context.Context, m *message) {
+	s.admit(m)
 	s.each(ctx, m, func(c *chunk) {
 		s.publish(ctx, c)
 		s.g.memory.giveChunk(c)
@@ -76,20 +78,27 @@ func (s *session) record(ctx context.Context, m *message) {
 	s.conclude(ctx, m)
 }
 
-// each encodes a message, and calls f with one chunk after the other, the last one
-// even if there is nothing in it. f gives them back. It reports whether the sender
-// sent more than it may.
-func (s *session) each(ctx context.Context, m *message, f func(*chunk)) (limited bool) {
+// admit counts a message's events, and lets go of them if they are more than the
+// sender may send, which it reports.
+func (s *session) admit(m *message) (limited bool) {
 	m.began = s.g.o.Now()
-	events := m.request.events
-	s.total += len(events)
+	n := len(m.request.events)
+	s.total += n
 	s.meters.messageSize(float64(len(m.wire)))
-	s.meters.received(float64(len(events)))
-	m.answer.expect(len(events))
-	if err := s.sender.Admit(len(events)); err != nil {
+	s.meters.received(float64(n))
+	m.answer.expect(n)
+	err := s.sender.Admit(n)
+	if err != nil {
 		m.answer.failAll(limits.ReasonRateLimited, err)
-		events, limited = nil, true
+		m.request.events = nil
 	}
+	return err != nil
+}
+
+// each encodes a message, and calls f with one chunk after the other, the last one
+// even if there is nothing in it. f gives them back.
+func (s *session) each(ctx context.Context, m *message, f func(*chunk)) {
+	events, size := m.request.events, float64(len(m.wire))
 	made := 0
 	for done, more := 0, true; more; more = done < len(events) {
 		c := s.g.memory.takeChunk(m)
@@ -99,11 +108,10 @@ func (s *session) each(ctx context.Context, m *message, f func(*chunk)) (limited
 		}
 		made += len(c.arena)
 		if c.last = done == len(events); c.last && made > 0 {
-			s.g.expansion.saw(min(float64(made)/float64(len(m.wire)), limits.TinyFactor))
+			s.g.expansion.saw(min(float64(made)/size, limits.TinyFactor))
 		}
 		f(c)
 	}
-	return limited
 }
 
 // room is how many bytes the payloads of a message's next chunk may need.

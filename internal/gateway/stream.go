@@ -35,8 +35,9 @@ func (g *Gateway) recordEvents(ctx context.Context, conn *connect.BidiStream[str
 	return err
 }
 
-// A stream is received and encoded by one goroutine, published by another, and
-// its responses are written by a third.
+// A stream is received by one goroutine, published by another, and its responses
+// are written by a third. A message that takes one turn to encode is encoded by the
+// first, and a larger one by a goroutine of its own, while the next is received.
 type stream struct {
 	g         *Gateway
 	call      *call
@@ -46,9 +47,9 @@ type stream struct {
 
 	// From its introduction on.
 	session   *session
+	encoding  chan struct{} // has room for the one message that is encoded
 	publisher *publisher
-	ended     func()   // counts it no longer
-	current   *message // not all of which has been handed over
+	ended     func() // counts it no longer
 }
 
 // serve returns nil when the sender has half-closed.
@@ -121,12 +122,13 @@ func (s *stream) introduce(ctx context.Context, r *request) (err error) {
 		return err
 	}
 	s.call.introduced(classOf(session.sender))
+	s.encoding = make(chan struct{}, 1)
 	s.publisher = newPublisher(ctx, session, s.responses)
 	return nil
 }
 
-// record encodes a message, and has it published while the next one is received.
-// What it is charged for goes with it.
+// record has a message encoded and published while the next one is received. What
+// it is charged for goes with it.
 func (s *stream) record(ctx context.Context, m *message) error {
 	if s.session == nil {
 		return invalid("events before metadata: the first message of a stream must be its metadata")
@@ -134,14 +136,29 @@ func (s *stream) record(ctx context.Context, m *message) error {
 	if err := s.session.recheck(s.proving); err != nil {
 		return err
 	}
-	s.current, m.charge = m, s.call.handOver()
-	size := len(m.wire)
-	limited := s.session.each(ctx, m, s.publisher.publish)
-	s.current = nil
+	limited, size := s.session.admit(m), len(m.wire)
+	m.charge = s.call.handOver()
+	s.encoding <- struct{}{}
+	if len(m.request.events) <= turnEvents && size <= turnBytes {
+		s.encode(ctx, m)
+	} else {
+		go s.encode(ctx, m)
+	}
 	if limited {
 		s.session.holdBack(ctx, size)
 	}
 	return nil
+}
+
+// encode encodes a message and hands it over to be published.
+func (s *stream) encode(ctx context.Context, m *message) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			s.publisher.publish(&chunk{message: m, last: true, fault: s.g.recovered(ctx, s.conn.Spec(), nil, fault)})
+		}
+		<-s.encoding
+	}()
+	s.session.each(ctx, m, s.publisher.publish)
 }
 
 // close waits until all messages are published and their responses written, and
@@ -149,11 +166,9 @@ func (s *stream) record(ctx context.Context, m *message) error {
 func (s *stream) close() error {
 	var failed error
 	if s.publisher != nil {
+		s.encoding <- struct{}{} // nothing is encoded any more
 		failed = s.publisher.close()
-	}
-	if s.current != nil {
-		s.current.charge.release()
-		s.current = nil
+		<-s.encoding
 	}
 	if unread := s.responses.close(); failed == nil {
 		failed = unread
@@ -190,11 +205,15 @@ func (p *publisher) run(ctx context.Context) (failed error) {
 	for c := range p.chunks {
 		m, last := c.message, c.last
 		if failed == nil {
+			failed = c.fault
+		}
+		if failed == nil {
 			failed = p.deliver(ctx, c)
 		}
 		if failed != nil && last {
 			m.charge.release() // nobody knows who still uses its memory
 			p.responses.c.handled()
+			p.responses.c.stop() // which may be waiting for its next message
 		}
 	}
 	return failed
@@ -206,7 +225,6 @@ func (p *publisher) deliver(ctx context.Context, c *chunk) (err error) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			err = g.recovered(ctx, p.responses.conn.Spec(), nil, fault)
-			p.responses.c.stop() // which waits for its next message
 		}
 	}()
 	m, last := c.message, c.last

@@ -20,13 +20,22 @@ import (
 )
 
 // TestPublishWhileReceiving sends five messages while the topic keeps the first:
-// one more is received and encoded meanwhile, and no third. All responses come, in
-// order.
+// one more is received and encoded meanwhile, and if messages are large one more
+// received. All responses come, in order.
 func TestPublishWhileReceiving(t *testing.T) {
+	for _, row := range []struct {
+		name            string
+		each, wantAhead int
+	}{{"small", 3, 1}, {"large", turnEvents + 1, 2}} {
+		t.Run(row.name, func(t *testing.T) { publishWhileReceiving(t, row.each, row.wantAhead) })
+	}
+}
+
+func publishWhileReceiving(t *testing.T, each, wantAhead int) {
 	gate := &gatedTopic{Topic: new(topic.Discard)}
 	withGateway(t, gate, func(t *testing.T, g *Gateway, l *pipeListener) {
 		gate.entered, gate.leave = make(chan struct{}), make(chan struct{}) // of the bubble
-		const messages, each = 5, 3
+		const messages = 5
 		received := func() float64 {
 			w := httptest.NewRecorder()
 			g.o.Metrics.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
@@ -47,8 +56,8 @@ func TestPublishWhileReceiving(t *testing.T) {
 		}()
 		<-gate.entered
 		synctest.Wait()
-		if n := received(); n != 2*each {
-			t.Errorf("%v events were received while the first %d were published, want %d", n, each, 2*each)
+		if n, want := received(), float64((1+wantAhead)*each); n != want {
+			t.Errorf("%v events were received while the first %d were published, want %v", n, each, want)
 		}
 		close(gate.leave)
 		var got []string
@@ -74,23 +83,39 @@ func TestPublishWhileReceiving(t *testing.T) {
 	})
 }
 
-// TestPanicEndsIdleStream: the sender is told at once, though it sends nothing
-// more.
+// TestPanicEndsIdleStream: wherever the fault is, the sender is told at once, though
+// it sends nothing more.
 func TestPanicEndsIdleStream(t *testing.T) {
-	withGateway(t, brokenTopic{}, func(t *testing.T, g *Gateway, l *pipeListener) {
-		began := time.Now()
-		body, w := io.Pipe()
-		defer w.Close()
-		go write(t, w, unlicensedIntroduction(t), emptyEvents(10))
-		r, _ := postBody(t, l, streamPath, "application/grpc", body)
-		if got := r.Trailer.Get("Grpc-Status"); got != "13" {
-			t.Errorf("status %s, want 13", got)
-		}
-		if took := time.Since(began); took != 0 {
-			t.Errorf("it took %v", took)
-		}
-		nothingHeld(t, g, unlicensed)
-	})
+	for _, row := range []struct {
+		name     string
+		topic    topic.Topic
+		encoders bool // else encoding has the fault
+		events   int
+	}{
+		{"publishing", brokenTopic{}, true, 10},
+		{"encoding a small message", new(topic.Discard), false, turnEvents},
+		{"encoding a large message", new(topic.Discard), false, turnEvents + 1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			withGateway(t, row.topic, func(t *testing.T, g *Gateway, l *pipeListener) {
+				if !row.encoders {
+					g.encoders = nil
+				}
+				began := time.Now()
+				body, w := io.Pipe()
+				defer w.Close()
+				go write(t, w, unlicensedIntroduction(t), emptyEvents(row.events))
+				r, _ := postBody(t, l, streamPath, "application/grpc", body)
+				if got := r.Trailer.Get("Grpc-Status"); got != "13" {
+					t.Errorf("status %s, want 13", got)
+				}
+				if took := time.Since(began); took != 0 {
+					t.Errorf("it took %v", took)
+				}
+				nothingHeld(t, g, unlicensed)
+			})
+		})
+	}
 }
 
 // TestExpansion is of whole messages, also of those in several chunks, and is not
