@@ -56,6 +56,7 @@ type call struct {
 	ahead      []byte    // of prefix, what await has read and Read has not returned yet
 	left       int64     // of the message being read
 	received   int64     // of a body that is one message
+	receiving  bool      // one of its share's receivers
 	due        time.Time // when the message being read must be complete
 	err        error     // of the last Read, which all later ones return
 
@@ -219,7 +220,7 @@ func (c *call) arrive(size int64) error {
 	if err := c.charge.arrive(c.ctx, c.class, size); err != nil {
 		return endedWaiting(err)
 	}
-	share.receivers.add(c)
+	share.receivers.add(c, size)
 	c.due = dueTime(size)
 	return nil
 }

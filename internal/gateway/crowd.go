@@ -26,7 +26,12 @@ type receivers struct {
 	enough  func() // ends the goroutine that makes room for them
 }
 
-func (r *receivers) add(c *call) {
+// add counts a call whose message of size bytes begins. One that fits into what is
+// read ahead anyway is not counted: nobody waits for the memory of such.
+func (r *receivers) add(c *call, size int64) {
+	if c.receiving = size > callAheadBytes; !c.receiving {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.calls == nil {
@@ -37,6 +42,10 @@ func (r *receivers) add(c *call) {
 }
 
 func (r *receivers) remove(c *call) {
+	if !c.receiving {
+		return
+	}
+	c.receiving = false
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.calls, c)

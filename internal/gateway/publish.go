@@ -146,8 +146,9 @@ func (s *session) encode(ctx context.Context, events [][]byte, first int, c *chu
 // encodeTurn waits for its turn and encodes as many events, from the first on,
 // as one turn takes.
 func (s *session) encodeTurn(ctx context.Context, events [][]byte, first int, c *chunk) (int, error) {
+	unproven := classOf(s.sender) != proven
 	var worked time.Duration
-	if classOf(s.sender) != proven {
+	if unproven {
 		if err := s.g.unprovenEncoders.Acquire(ctx, 1); err != nil {
 			return first, err
 		}
@@ -159,11 +160,11 @@ func (s *session) encodeTurn(ctx context.Context, events [][]byte, first int, c 
 	if err := s.g.encoders.Acquire(ctx, 1); err != nil {
 		return first, err
 	}
-	began := time.Now()
-	defer func() {
-		worked = time.Since(began)
-		s.g.encoders.Release(1)
-	}()
+	if unproven {
+		began := time.Now()
+		defer func() { worked = time.Since(began) }()
+	}
+	defer s.g.encoders.Release(1)
 	if c.arena == nil {
 		// Those who wait for their turn need none yet.
 		c.arena = s.g.memory.buffers.take(s.room(c.message.wire))
