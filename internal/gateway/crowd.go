@@ -26,10 +26,11 @@ type receivers struct {
 	enough  func() // ends the goroutine that makes room for them
 }
 
-// add counts a call whose message of size bytes begins. One that fits into what is
-// read ahead anyway is not counted: nobody waits for the memory of such.
+// add counts a call whose message of size bytes begins. One on a stream that fits
+// into what is read ahead anyway is not counted: all streams together cannot fill a
+// share with such.
 func (r *receivers) add(c *call, size int64) {
-	if c.receiving = size > callAheadBytes; !c.receiving {
+	if c.receiving = size > callAheadBytes || c.class == unproven; !c.receiving {
 		return
 	}
 	r.mu.Lock()

@@ -207,3 +207,16 @@ func TestNewcomers(t *testing.T) {
 		batch(s.licensedMetadata(), 0, "beside a stream that has said who it is")
 	}
 }
+
+// TestSmallMessagesCannotCrowd: streams whose messages are too small to be counted
+// as arriving do not fill a share together, with the least memory that an operator
+// may give.
+func TestSmallMessagesCannotCrowd(t *testing.T) {
+	b := newBudget(limits.InFlightMinBytes, func(int64) {})
+	for of, streams := range map[class]int64{proven: limits.Calls, unlicensed: limits.Calls / limits.UnlicensedShare} {
+		share := &b.shares[of]
+		if all := streams * share.receiveCost(callAheadBytes); all >= share.receiveMax {
+			t.Errorf("class %d: %d streams take %d bytes of %d", of, streams, all, share.receiveMax)
+		}
+	}
+}

@@ -98,7 +98,7 @@ func (s *session) admit(m *message) (limited bool) {
 // each encodes a message, and calls f with one chunk after the other, the last one
 // even if there is nothing in it. f gives them back.
 func (s *session) each(ctx context.Context, m *message, f func(*chunk)) {
-	events, size := m.request.events, float64(len(m.wire))
+	events := m.request.events
 	made := 0
 	for done, more := 0, true; more; more = done < len(events) {
 		c := s.g.memory.takeChunk(m)
@@ -108,7 +108,7 @@ func (s *session) each(ctx context.Context, m *message, f func(*chunk)) {
 		}
 		made += len(c.arena)
 		if c.last = done == len(events); c.last && made > 0 {
-			s.g.expansion.saw(min(float64(made)/size, limits.TinyFactor))
+			s.g.expansion.saw(min(float64(made)/float64(len(m.wire)), limits.TinyFactor))
 		}
 		f(c)
 	}
@@ -146,9 +146,9 @@ func (s *session) encode(ctx context.Context, events [][]byte, first int, c *chu
 // encodeTurn waits for its turn and encodes as many events, from the first on,
 // as one turn takes.
 func (s *session) encodeTurn(ctx context.Context, events [][]byte, first int, c *chunk) (int, error) {
-	unproven := classOf(s.sender) != proven
+	rests := classOf(s.sender) != proven
 	var worked time.Duration
-	if unproven {
+	if rests {
 		if err := s.g.unprovenEncoders.Acquire(ctx, 1); err != nil {
 			return first, err
 		}
@@ -160,7 +160,7 @@ func (s *session) encodeTurn(ctx context.Context, events [][]byte, first int, c 
 	if err := s.g.encoders.Acquire(ctx, 1); err != nil {
 		return first, err
 	}
-	if unproven {
+	if rests {
 		began := time.Now()
 		defer func() { worked = time.Since(began) }()
 	}
